@@ -1,0 +1,63 @@
+"""Imports MXNet 1.9.1 on today's NumPy and Python: `from compat import mx`.
+
+MXNet is the last release of a finished project. It uses names that NumPy 1.24 removed and prints warnings of its own
+age. This module is the only one that imports it, and puts right beforehand what MXNet cannot put right itself.
+`import compat` alone is cheap: MXNet is loaded when `mx` is first asked for.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+
+import numpy as np
+
+from errors import UserError
+
+REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
+
+
+def restore_numpy_aliases():
+    """Gives `numpy` back the builtin aliases that NumPy 1.20 deprecated and 1.24 removed."""
+    for name, builtin in REMOVED_NUMPY_ALIASES.items():
+        # vars(), since hasattr() on NumPy 1.20 to 1.23 finds the deprecated alias and warns.
+        if name not in vars(np):
+            setattr(np, name, builtin)
+
+
+def _keep_to_own_cores():
+    """Gives each of a host's worker processes its own share of the cores.
+
+    OpenMP binds threads to the cores it finds when MXNet is loaded; processes that all find all of them would bind to
+    the same ones.
+    """
+    local_rank = int(os.environ.get('HOROVOD_LOCAL_RANK', 0))
+    local_size = int(os.environ.get('HOROVOD_LOCAL_SIZE', 1))
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // local_size
+    if local_size > 1 and share > 0 and os.environ.get('OMP_PROC_BIND') == 'true':
+        os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
+
+
+def _import_mxnet():
+    if int(np.__version__.split('.')[0]) >= 2:
+        raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
+    restore_numpy_aliases()
+    _keep_to_own_cores()
+    with warnings.catch_warnings():
+        # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
+        warnings.simplefilter('ignore')
+        try:
+            return importlib.import_module('mxnet')
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f'{sys.executable} has no {error.name}; run scripts/setup.sh, or activate an environment with MXNet'
+            ) from error
+
+
+def __getattr__(name):
+    if name == 'mx':
+        # Kept, so that the next `from compat import mx` finds it without coming here.
+        globals()['mx'] = _import_mxnet()
+        return globals()['mx']
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,120 @@
+"""Who takes part in a run: rank, size, devices, and what crosses between processes.
+
+The functions mean the same whether Horovod runs or one process is alone. No other module imports Horovod.
+"""
+
+import os
+
+import numpy as np
+
+from compat import mx
+from errors import UserError
+
+_horovod = None
+
+# What each way of starting processes tells them, before anything is initialised.
+SIZE_VARIABLES = ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE')
+RANK_VARIABLES = ('HOROVOD_RANK', 'OMPI_COMM_WORLD_RANK')
+
+
+def _from_environment(variables, default):
+    return next((int(os.environ[name]) for name in variables if name in os.environ), default)
+
+
+def launched_size():
+    """The number of processes that the launcher says it started."""
+    return _from_environment(SIZE_VARIABLES, 1)
+
+
+def launched_rank():
+    """This process's number as the launcher gave it; known even where Horovod cannot be initialised."""
+    return _from_environment(RANK_VARIABLES, 0)
+
+
+def initialize(kv_store):
+    """Joins the other processes, where there are any.
+
+    Raises:
+        UserError: the launcher started several processes, and they cannot work together.
+    """
+    global _horovod
+    if launched_size() == 1:
+        return
+    if kv_store != 'horovod':
+        raise UserError(f'--kv-store {kv_store} with {launched_size()} processes: use --kv-store horovod')
+    try:
+        import horovod.mxnet as horovod
+    except ImportError as error:
+        raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from error
+    horovod.init()
+    _horovod = horovod
+
+
+def rank():
+    return _horovod.rank() if _horovod else 0
+
+
+def size():
+    return _horovod.size() if _horovod else 1
+
+
+def local_rank():
+    return _horovod.local_rank() if _horovod else 0
+
+
+def devices(args):
+    """The devices that this process computes on.
+
+    Args:
+        args: options with `device` ('cpu' or 'gpu') and `gpus` (a list of numbers).
+    """
+    if args.device == 'cpu':
+        return [mx.cpu(0)]
+    return [mx.gpu(local_rank())] if size() > 1 else [mx.gpu(index) for index in args.gpus]
+
+
+def allreduce_sum(values):
+    """Adds up float64 values over all processes.
+
+    Args:
+        values: a sequence of n numbers.
+
+    Returns:
+        A float64 array of shape (n,), the same on every process.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if size() == 1:
+        return values
+    total = _horovod.allreduce(mx.nd.array(values, dtype='float64'), average=False, name='allreduce_sum')
+    return total.asnumpy()
+
+
+def average(arrays):
+    """Replaces each of the NDArrays by its mean over all processes."""
+    if size() == 1:
+        return
+    for index, array in enumerate(arrays):
+        _horovod.allreduce_(array, average=True, name=f'average.{index}')
+
+
+def broadcast(params):
+    """Gives every process rank 0's values of a `ParameterDict`."""
+    if size() > 1:
+        _horovod.broadcast_parameters(params, root_rank=0)
+
+
+def barrier():
+    """Returns when every process has come here."""
+    allreduce_sum([0])
+
+
+def make_trainer(params, optimizer, num_devices):
+    """A Gluon trainer whose `step()` averages the gradients over processes and devices."""
+    if size() > 1:
+        return _horovod.DistributedTrainer(params, optimizer)
+    return mx.gluon.Trainer(params, optimizer, kvstore='device' if num_devices > 1 else None, update_on_kvstore=False)
+
+
+def available_cores():
+    """Cores that this process may run on; `compat` has given each of a host's processes its share."""
+    return len(os.sched_getaffinity(0))

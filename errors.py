@@ -1,0 +1,30 @@
+"""What went wrong, for people: one line that names the option or file, what was found, and what to do."""
+
+import sys
+from contextlib import contextmanager
+
+USER_ERROR_EXIT_CODE = 2
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: a wrong option, a missing or damaged file, an impossible combination.
+
+    The message is a single line that says what was wrong and what to do. `one_line_errors` shows it in place of a
+    traceback.
+    """
+
+
+@contextmanager
+def one_line_errors(show=True):
+    """Ends the program with exit code 2 and one line on stderr where the block raises a `UserError`.
+
+    Args:
+        show: a callable or bool, asked at the time of the error, that says whether this process prints the line;
+            of many workers with the same mistake, one is enough.
+    """
+    try:
+        yield
+    except UserError as error:
+        if show() if callable(show) else show:
+            print(f'error: {error}', file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR_EXIT_CODE)

@@ -1,0 +1,124 @@
+"""What a run says: DLLogger's JSON lines for machines, a text log and a progress bar for people."""
+
+import json
+import logging
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from errors import UserError
+
+METRIC_UNITS = {
+    'train.loss': None,
+    'train.ips': 'images/s',
+    'train.lr': None,
+    'val.accuracy': None,
+    'val.top_k_accuracy_5': None,
+    'val.ips': 'images/s',
+    'val.latency_avg': 's',
+    'val.latency_50': 's',
+    'val.latency_90': 's',
+    'val.latency_95': 's',
+    'val.latency_99': 's',
+    'val.latency_100': 's',
+}
+
+
+def add_log_args(parser):
+    group = parser.add_argument_group('Logs')
+    group.add_argument(
+        '--workspace',
+        type=Path,
+        default=Path('.'),
+        help='folder of logs, report and checkpoints (default: %(default)s)',
+    )
+    group.add_argument('--log', default='log.log', help='text log in the workspace (default: %(default)s)')
+    group.add_argument(
+        '--dllogger-log', default='dllogger_log.log', help='JSON lines in the workspace (default: %(default)s)'
+    )
+    group.add_argument('--report', default='report.json', help='report in the workspace (default: %(default)s)')
+    return group
+
+
+def make_workspace(args):
+    """Creates the workspace.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        args.workspace.mkdir(parents=True, exist_ok=True)
+        probe = args.workspace / '.writable'
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f'--workspace {args.workspace}: cannot write there ({error.strerror})') from None
+
+
+class DLLoggerFile:
+    """Writes the lines that NVIDIA's `dllogger` writes with its `JSONStreamBackend`.
+
+    A step is 'PARAMETER' for the options, `(epoch, iteration)` in an epoch, `(epoch,)` for its summary and `()` for the
+    run's. Each line is flushed, so the file of a killed process ends with a whole one.
+    """
+
+    def __init__(self, path):
+        self._file = Path(path).open('w', encoding='utf-8', buffering=1)
+        self._start = time.time()
+
+    def log(self, step, data):
+        self._write({'type': 'LOG', 'step': step, 'data': data})
+
+    def metadata(self, metric, metadata):
+        self._write({'type': 'METADATA', 'metric': metric, 'metadata': metadata})
+
+    def _write(self, content):
+        now = time.time()
+        stamps = {
+            'timestamp': f'{now:.6f}',
+            'datetime': str(datetime.fromtimestamp(now)),
+            'elapsedtime': f'{now - self._start:.6f}',
+        }
+        self._file.write(f'DLLL {json.dumps({**stamps, **content})}\n')
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints to stdout, above the progress bar where there is one."""
+
+    def emit(self, record):
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class RunLog:
+    """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing."""
+
+    def __init__(self, args, is_writer):
+        self._is_writer = is_writer
+        self.shows_progress = is_writer and sys.stderr.isatty()
+        self._text = logging.getLogger('imagenet')
+        self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
+        self._text.propagate = False
+        self._lines = None
+        if is_writer:
+            self._text.addHandler(_TerminalHandler())
+            self._text.addHandler(logging.FileHandler(args.workspace / args.log, mode='w', encoding='utf-8'))
+            self._lines = DLLoggerFile(args.workspace / args.dllogger_log)
+            for metric, unit in METRIC_UNITS.items():
+                self._lines.metadata(metric, {'unit': unit})
+
+    def say(self, message):
+        """A line for people."""
+        self._text.info(message)
+
+    def metrics(self, step, data):
+        """A line for machines; see `DLLoggerFile` for `step`."""
+        if self._is_writer:
+            self._lines.log(step, data)
+
+    def progress(self, total, description):
+        """A progress bar of `total` steps on a terminal, and nothing to see elsewhere."""
+        return tqdm(total=total, desc=description, unit='step', leave=False, disable=not self.shows_progress)

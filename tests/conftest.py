@@ -1,0 +1,85 @@
+"""Data sets and a way to call the programs, shared by the tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+TIMEOUT_SECONDS = 300
+# Small enough that a run takes seconds; 70 validation images fill no whole number of batches.
+TRAINING_IMAGES_PER_CLASS = 24
+VALIDATION_IMAGES_PER_CLASS = 7
+
+# The smallest network on the small data set.
+SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--device', 'cpu', '-b', '16')
+
+
+def call(*command, **settings):
+    """Runs a program of the project as a user would and returns the completed process, its output as text."""
+    command = [str(part) for part in command]
+    environment = {**os.environ, **settings.pop('env', {})}
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, **settings
+    )
+
+
+def succeed(*command, **settings):
+    """`call`, for what must work: returns its stdout."""
+    result = call(*command, **settings)
+    assert result.returncode == 0, f'{command}\n{result.stdout}\n{result.stderr}'
+    return result.stdout
+
+
+def assert_user_error(result, *expected):
+    """The program ended as it must for a user's mistake: exit code 2, one line that holds the expected texts."""
+    assert result.returncode == 2, f'exit code {result.returncode}\n{result.stdout}\n{result.stderr}'
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for text in expected:
+        assert str(text) in lines[0]
+
+
+@pytest.fixture(scope='session')
+def digits_tree(tmp_path_factory):
+    """The 5000 digits as an image tree."""
+    out = tmp_path_factory.mktemp('digits') / 'raw'
+    succeed(sys.executable, 'scripts/prepare_digits.py', out)
+    return out
+
+
+@pytest.fixture(scope='session')
+def small_tree(digits_tree, tmp_path_factory):
+    """A few of the digits as an image tree."""
+    out = tmp_path_factory.mktemp('small') / 'raw'
+    for split, count in (('train', TRAINING_IMAGES_PER_CLASS), ('val', VALIDATION_IMAGES_PER_CLASS)):
+        for folder in sorted((digits_tree / split).iterdir()):
+            (out / split / folder.name).mkdir(parents=True)
+            for image in sorted(folder.iterdir())[:count]:
+                shutil.copy(image, out / split / folder.name)
+    return out
+
+
+@pytest.fixture(scope='session')
+def small_data(small_tree):
+    """The small tree as record files."""
+    out = small_tree.parent / 'data'
+    succeed('scripts/prepare_imagenet.sh', small_tree, out)
+    return out
+
+
+@pytest.fixture(scope='session')
+def trained(small_data, tmp_path_factory):
+    """A workspace after two epochs on the small data set with seed 7."""
+    workspace = tmp_path_factory.mktemp('trained')
+    train_small(small_data, workspace)
+    return workspace
+
+
+def train_small(data, workspace, *options):
+    """Two epochs of the smallest network with seed 7; returns what was printed."""
+    command = ['./runner', *SMALL, '--data-root', data, '-e', '2', '--warmup-epochs', '1', '-l', '0.5', '--seed', '7']
+    return succeed(*command, '--workspace', workspace, *options)

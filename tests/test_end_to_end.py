@@ -1,0 +1,277 @@
+"""The programs as a user meets them: ./runner and train.py in processes of their own."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_small
+
+from compat import mx
+from report import read_report
+
+
+def run(data, workspace, *options, **settings):
+    return call('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *options, **settings)
+
+
+def validate(data, workspace, checkpoint, *options):
+    result = run(data, workspace, '--mode', 'val', '--load', checkpoint, *options)
+    assert result.returncode == 0, result.stderr
+    return read_report(workspace / 'report.json')['metrics']
+
+
+def test_workspace_after_training(trained):
+    names = ['classes.txt', 'dllogger_log.log', 'log.log', 'model_best.params', 'report.json']
+    assert sorted(path.name for path in trained.iterdir()) == names
+    report = read_report(trained / 'report.json')
+    assert report['model'] == 'resnetv15-18'
+    assert report['ngpus'] == 1
+    assert report['total_duration'] > 0
+    assert report['cmd'][0].endswith('train.py')
+    latencies = [f'latency_{suffix}' for suffix in ('avg', '50', '90', '95', '99', '100')]
+    expected = {f'train.{name}' for name in ('top1', 'top5', 'loss', 'total_ips', *latencies)}
+    expected |= {f'val.{name}' for name in ('top1', 'top5', 'loss', 'time', 'total_ips', *latencies)}
+    assert set(report['metrics']) == expected
+    assert {len(values) for values in report['metrics'].values()} == {2}
+    # Every validation image was counted, and no padding.
+    assert all(value * 70 == pytest.approx(round(value * 70)) for value in report['metrics']['val.top1'])
+
+
+def test_dllogger_lines_of_a_run(trained):
+    lines = [json.loads(line[5:]) for line in (trained / 'dllogger_log.log').read_text().splitlines()]
+    logged = [line for line in lines if line['type'] == 'LOG']
+    assert logged[0]['step'] == 'PARAMETER'
+    assert logged[0]['data']['seed'] == 7
+    assert [line['step'] for line in logged if len(line['step']) == 1] == [[0], [1]]
+    assert logged[-1]['step'] == []
+    report = read_report(trained / 'report.json')
+    assert logged[-1]['data']['val.accuracy'] == report['metrics']['val.top1'][-1]
+    assert logged[-1]['data']['train.loss'] == report['metrics']['train.loss'][-1]
+
+
+def test_saved_checkpoint_has_the_reported_accuracy(small_data, trained, tmp_path):
+    best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
+    assert validate(small_data, tmp_path, trained / 'model_best.params')['val.top1'] == [best]
+
+
+def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path):
+    """70 images over 3 processes and batches of 16: neither divides."""
+    one = validate(small_data, tmp_path / '1', trained / 'model_best.params')
+    three = validate(small_data, tmp_path / '3', trained / 'model_best.params', '-n', '3')
+    for name in ('val.top1', 'val.top5'):
+        assert one[name] == three[name]
+    assert one['val.loss'] == pytest.approx(three['val.loss'], rel=1e-5)
+
+
+def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
+    train_small(small_data, tmp_path)
+    first, second = (read_report(folder / 'report.json')['metrics'] for folder in (trained, tmp_path))
+    for name in ('train.loss', 'val.loss', 'val.top1'):
+        assert first[name] == second[name]
+
+
+def test_drawn_seed_is_told_and_repeats_the_run(small_data, tmp_path):
+    options = ('--mode', 'train', '-e', '1', '--benchmark-iters', '3', '--save-frequency', '0')
+    first = run(small_data, tmp_path / '1', *options)
+    seed = first.stdout.splitlines()[0].rsplit('seed ', 1)[1]
+    run(small_data, tmp_path / '2', *options, '--seed', seed)
+    losses = [read_report(tmp_path / name / 'report.json')['metrics']['train.loss'] for name in '12']
+    assert losses[0] == losses[1]
+
+
+def test_two_processes_train_as_one(small_data, tmp_path):
+    """Horovod: the same parameters on both, the report of both, one set of files."""
+    output = train_small(small_data, tmp_path, '-n', '2', '-b', '8')
+    assert output.count('epoch 2/2') == 1
+    report = read_report(tmp_path / 'report.json')
+    assert report['ngpus'] == 2
+    best = max(report['metrics']['val.top1'])
+    assert validate(small_data, tmp_path / 'val', tmp_path / 'model_best.params')['val.top1'] == [best]
+
+
+def test_training_starts_from_a_loaded_network(small_data, trained, tmp_path):
+    """At a learning rate of 0, the weights that are saved are those that were loaded."""
+    options = ('--load', trained / 'model_best.params', '--mode', 'train', '-e', '1', '-l', '0')
+    assert run(small_data, tmp_path, *options).returncode == 0
+    loaded, saved = (mx.nd.load(str(path)) for path in (trained / 'model_best.params', tmp_path / 'model_0001.params'))
+    for name, array in loaded.items():
+        if 'running' not in name:
+            assert (array == saved[name]).asnumpy().all(), name
+
+
+def test_prediction(digits_tree, trained):
+    image = min((digits_tree / 'val' / '0_zero').iterdir())
+    output = succeed(
+        './runner', *SMALL, '--mode', 'pred', '--load', trained / 'model_best.params', '--data-pred', image
+    )
+    rows = [line.split() for line in output.splitlines()]
+    assert len(rows) == 10
+    assert {name for _, name in rows} == {path.name for path in (digits_tree / 'val').iterdir()}
+    probabilities = [float(probability.rstrip('%')) for probability, _ in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(100, abs=0.01)
+
+
+def test_modes_do_what_they_say(small_data, tmp_path):
+    assert run(small_data, tmp_path, '--mode', 'train', '-e', '1').returncode == 0
+    names = set(read_report(tmp_path / 'report.json')['metrics'])
+    assert names
+    assert all(name.startswith('train.') for name in names)
+    assert (tmp_path / 'model_0001.params').exists()
+
+
+def test_fit_options(small_data, tmp_path):
+    """Names of files, period of saving and of lines, steps of an epoch."""
+    options = ('--model-prefix', 'digits', '--save-frequency', '1', '--disp-batches', '2', '--benchmark-iters', '4')
+    names = ('--log', 'a.log', '--dllogger-log', 'b.log', '--report', 'c.json')
+    result = run(small_data, tmp_path, '-e', '2', *options, *names)
+    assert result.returncode == 0, result.stderr
+    files = [
+        'a.log',
+        'b.log',
+        'c.json',
+        'classes.txt',
+        'digits_0001.params',
+        'digits_0002.params',
+        'digits_best.params',
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    steps = [line for line in (tmp_path / 'a.log').read_text().splitlines() if ' step ' in line]
+    assert [line.split(':')[0] for line in steps] == [f'epoch {e} step {s}/4' for e in (1, 2) for s in (2, 4)]
+    assert result.stdout == (tmp_path / 'a.log').read_text()
+
+
+@pytest.mark.parametrize(
+    'options', [('--mom', '0'), ('--wd', '0.1'), ('--label-smoothing', '0'), ('--lr', '0.01'), ('--warmup-epochs', '0')]
+)
+def test_recipe_options_change_the_result(small_data, trained, tmp_path, options):
+    train_small(small_data, tmp_path, '--benchmark-iters', '5', *options)
+    train_small(small_data, tmp_path / 'plain', '--benchmark-iters', '5')
+    losses = [read_report(path / 'report.json')['metrics']['train.loss'] for path in (tmp_path, tmp_path / 'plain')]
+    assert losses[0][-1] != losses[1][-1]
+
+
+def test_synthetic_data_needs_no_files(tmp_path):
+    options = ('--data-backend', 'synthetic', '--num-classes', '10', '--num-examples', '40', '-e', '1')
+    assert run('/nowhere', tmp_path, *options).returncode == 0
+    assert read_report(tmp_path / 'report.json')['metrics']['val.top1'][0] * 40 % 1 == pytest.approx(0)
+
+
+def test_progress_bar_on_a_terminal(small_data, tmp_path):
+    master, terminal = pty.openpty()
+    command = ['./runner', *SMALL, '--data-root', small_data, '-e', '1', '--workspace', tmp_path, '--disp-batches', '3']
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b''
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    except OSError:  # the other end of a pseudo-terminal is closed
+        pass
+    assert process.wait() == 0
+    text = shown.decode()
+    assert 'epoch 1/1: ' in text
+    assert 'images/s, lr ' in text
+    assert ' step 3/15' not in text
+
+
+def test_interrupt(small_data, tmp_path):
+    command = ['./runner', *SMALL, '--data-root', small_data, '-e', '50', '--workspace', tmp_path]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'model_best.params').exists():
+        time.sleep(0.1)
+        assert process.poll() is None
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.splitlines()[-1].startswith('interrupted: ')
+    assert errors == ''
+    assert read_report(tmp_path / 'report.json')['metrics']['val.top1']
+
+
+class TestBadInput:
+    """Each is one line and exit code 2."""
+
+    def test_missing_data_root(self, tmp_path):
+        assert_user_error(run('/nowhere', tmp_path), '--data-root /nowhere: no such folder')
+
+    def test_missing_record_file(self, tmp_path):
+        assert_user_error(run(tmp_path, tmp_path), tmp_path / 'train.rec', 'cannot read this record file')
+
+    @pytest.fixture
+    def data(self, small_data, tmp_path):
+        return shutil.copytree(small_data, tmp_path / 'data')
+
+    def test_empty_record_file(self, data, tmp_path):
+        (data / 'train.rec').write_bytes(b'')
+        assert_user_error(run(data, tmp_path), data / 'train.rec', 'is empty')
+
+    def test_index_of_another_file(self, data, tmp_path):
+        shutil.copy(data / 'val.idx', data / 'train.idx')
+        assert_user_error(run(data, tmp_path), data / 'train.rec', 'the index is of another one')
+
+    def test_fewer_classes_than_labels(self, data, tmp_path):
+        assert_user_error(run(data, tmp_path, '--num-classes', '5'), '--num-classes 5 allows 0 to 4')
+
+    def test_unknown_option(self, data, tmp_path):
+        result = run(data, tmp_path, '--no-such-option', '1')
+        assert result.returncode == 2
+        assert 'unrecognized arguments: --no-such-option 1' in result.stderr.splitlines()[-1]
+
+    def test_float16_on_a_cpu(self, data, tmp_path):
+        assert_user_error(run(data, tmp_path, '--dtype', 'float16'), '--dtype float16', 'use --dtype float32')
+
+    def test_batch_that_processes_cannot_share(self, data, tmp_path):
+        command = [sys.executable, 'train.py', '--device', 'cpu', '--batch-size', '33', '--kv-store', 'horovod']
+        result = call(*command, '--data-train', data / 'train.rec', env={'HOROVOD_SIZE': '2', 'HOROVOD_RANK': '0'})
+        assert_user_error(result, '--batch-size 33', 'use a multiple of 2')
+
+    @pytest.mark.parametrize('workspace', ['file', 'file/below'])
+    def test_unwritable_workspace(self, data, tmp_path, workspace):
+        (tmp_path / 'file').touch()
+        assert_user_error(run(data, tmp_path / workspace), f'--workspace {tmp_path / workspace}: cannot write there')
+
+    def test_image_that_does_not_decode(self, trained, tmp_path):
+        (tmp_path / 'cat.jpg').write_text('no cat')
+        options = ('--mode', 'pred', '--load', trained / 'model_best.params', '--data-pred', tmp_path / 'cat.jpg')
+        assert_user_error(run('/nowhere', tmp_path, *options), tmp_path / 'cat.jpg', 'not an image')
+
+    @pytest.mark.parametrize('mode', ['val', 'pred'])
+    def test_mode_without_a_network(self, data, tmp_path, mode):
+        assert_user_error(run(data, tmp_path, '--mode', mode), f'--mode {mode} needs a network')
+
+    def test_checkpoint_of_another_network(self, data, trained, tmp_path):
+        options = ('--mode', 'val', '--load', trained / 'model_best.params', '--num-layers', '34')
+        assert_user_error(run(data, tmp_path, *options), 'parameters of another network')
+
+    def test_gpu_where_there_is_none(self, data, tmp_path):
+        if mx.context.num_gpus():
+            pytest.skip('this machine has a GPU')
+        assert_user_error(run(data, tmp_path, '--device', 'gpu'), '--device gpu: MXNet sees no GPU')
+
+    @pytest.mark.parametrize(
+        'option',
+        [('--disp-batches', '0'), ('--seed', '-1'), ('--warmup-epochs', '-1'), ('--label-smoothing', '1'),
+         ('--save-frequency', '-2'), ('--num-layers', '42')],
+    )  # fmt: skip
+    def test_values_out_of_range(self, data, tmp_path, option):
+        assert_user_error(run(data, tmp_path, *option), f'{option[0]} {option[1]}')
+
+
+def test_demo_reaches_its_accuracy(tmp_path):
+    """The demo's best epoch, and the accuracy of the checkpoint it saved."""
+    output = succeed('scripts/demo.sh', env={'DEMO': str(tmp_path)})
+    best = max(read_report(tmp_path / 'run' / 'report.json')['metrics']['val.top1'])
+    assert best >= 0.97
+    assert read_report(tmp_path / 'run' / 'validation' / 'report.json')['metrics']['val.top1'] == [best]
+    assert output.split('== done')[0].splitlines()[-10].endswith('7_seven')
+    for name in ('report.json', 'model_best.params', 'curves.png'):
+        assert f'{tmp_path}/run/{name}' in output
+        assert (tmp_path / 'run' / name).stat().st_size > 0

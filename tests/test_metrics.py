@@ -1,0 +1,63 @@
+"""metrics.py: what is counted, and what is not."""
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from compat import mx
+from errors import UserError
+from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
+
+
+def count(logits, labels, num_classes):
+    loss = mx.nd.arange(len(labels))
+    return BatchStatistics(num_classes)(loss, mx.nd.array(logits), mx.nd.array(labels)).asnumpy()
+
+
+def test_top_k_equals_numpy():
+    random = np.random.RandomState(3)
+    logits, labels = random.randn(200, 30), random.randint(0, 30, 200)
+    order = np.argsort(-logits, axis=1)
+    top1 = (order[:, 0] == labels).sum()
+    top5 = (order[:, :5] == labels[:, None]).sum()
+    np.testing.assert_array_equal(count(logits, labels, 30), [sum(range(200)), top1, top5, labels.max()])
+
+
+def test_fewer_classes_than_five():
+    assert count([[0.0, 1.0], [1.0, 0.0]], [1, 1], 2)[1:3].tolist() == [1, 2]
+
+
+def test_means_are_per_example():
+    sums = Sums()
+    sums.add([6.0, 1, 2, 0], 3, 10)
+    sums.add([4.0, 1, 1, 0], 1, 10)
+    assert means(sums.values()) == {'loss': 2.5, 'top1': 0.5, 'top5': 0.75}
+
+
+def test_label_without_a_class():
+    with pytest.raises(UserError, match='label 10; --num-classes 10 allows 0 to 9'):
+        Sums().add([0.0, 0, 0, 10], 1, 10)
+
+
+def test_latency_percentiles():
+    summary = latency_summary([1.0, 2.0, 3.0, 4.0, 10.0])
+    assert summary['latency_avg'] == 4
+    assert summary['latency_50'] == 3
+    assert summary['latency_100'] == 10
+
+
+def test_step_meter_counts_every_step_once():
+    with StepMeter(10, tqdm(disable=True)) as meter:
+        for _ in range(50):
+            meter.count([mx.nd.array([8.0, 1, 2, 9])], 4)
+        meter.wait()
+        assert meter.sums.values() == [400, 50, 100, 200]
+        assert len(meter.latencies) == 50
+        assert sum(meter.latencies) == pytest.approx(meter.seconds)
+
+
+def test_step_meter_hands_a_failure_to_the_loop():
+    with StepMeter(10, tqdm(disable=True)) as meter:
+        meter.count([mx.nd.array([0.0, 0, 0, 10])], 1)
+        with pytest.raises(UserError, match='label 10'):
+            meter.wait()

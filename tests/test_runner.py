@@ -1,0 +1,117 @@
+"""runner: the commands it makes, shown by --dry-run."""
+
+import os
+import shlex
+import shutil
+import sys
+
+import pytest
+from conftest import PROJECT, assert_user_error, call, succeed
+
+
+def dry_run(*options, env=None):
+    """The environment and the options of the command that would be started."""
+    lines = succeed('./runner', '--dry-run', *options, env=env or {}).splitlines()
+    environment = dict(line[:-2].split('=', 1) for line in lines[:-1])
+    words = shlex.split(lines[-1])
+    start = words.index(str(PROJECT / 'train.py'))
+    options = dict(zip(words[start + 1 :: 2], words[start + 2 :: 2]))
+    return environment, words[:start], options
+
+
+def test_defaults_on_a_cpu():
+    _, command, options = dry_run('--device', 'cpu')
+    root = '/data/imagenet/train-val-recordio-passthrough'
+    assert len(command) == 1
+    assert options == {
+        '--mode': 'train_val',
+        '--device': 'cpu',
+        '--dtype': 'float32',
+        '--kv-store': 'horovod',
+        '--data-backend': 'mxnet',
+        '--batch-size': '192',
+        '--num-epochs': '90',
+        '--lr': '0.192',
+        '--fuse-bn-relu': '1',
+        '--data-train': f'{root}/train.rec',
+        '--data-train-idx': f'{root}/train.idx',
+        '--data-val': f'{root}/val.rec',
+        '--data-val-idx': f'{root}/val.idx',
+    }
+
+
+def test_batch_and_learning_rate_follow_the_devices():
+    environment, command, options = dry_run('-n', '8', '-b', '64', '-l', '0.1', '-e', '3', '--device', 'cpu')
+    assert (options['--batch-size'], options['--lr'], options['--num-epochs']) == ('512', '0.2', '3')
+    assert command[0].endswith('/horovodrun')
+    assert command[1:3] == ['-np', '8']
+    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(PROJECT / 'scripts' / 'startup')
+
+
+def test_gpus_are_asked_nothing():
+    environment, command, options = dry_run('-n', '8', '--device', 'gpu')
+    assert command[1:3] == ['-np', '8']
+    assert options['--dtype'] == 'float16'
+    assert environment['OMP_NUM_THREADS'] == '1'
+
+
+def test_one_process_for_all_gpus():
+    _, command, options = dry_run('-n', '4', '--device', 'gpu', '--kv-store', 'device')
+    assert len(command) == 1
+    assert options['--gpus'] == '0,1,2,3'
+
+
+def test_validation_is_one_pass_unless_told_otherwise():
+    assert dry_run('--mode', 'val', '--load', 'a.params')[2]['--num-epochs'] == '1'
+    assert dry_run('--mode', 'val', '--load', 'a.params', '-e', '3')[2]['--num-epochs'] == '3'
+
+
+def test_options_of_train_come_last_and_win():
+    output = succeed('./runner', '--dry-run', '--device', 'cpu', '--fuse-bn-relu', '0', '--num-layers', '18')
+    assert output.rstrip().endswith('--fuse-bn-relu 0 --num-layers 18')
+
+
+def test_synthetic_data_needs_no_files():
+    _, _, options = dry_run('--data-backend', 'synthetic')
+    assert not any(name.startswith('--data-train') for name in options)
+
+
+def test_threads_share_the_cores_and_the_user_wins():
+    cores = len(os.sched_getaffinity(0))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith('OMP_')}
+    shown = call(
+        'env', '-i', *(f'{k}={v}' for k, v in plain.items()), './runner', '--dry-run', '--device', 'cpu'
+    ).stdout
+    assert f'OMP_NUM_THREADS={cores} ' in shown
+    assert 'OMP_PROC_BIND=true ' in shown
+    assert dry_run('--device', 'cpu', env={'OMP_NUM_THREADS': '7'})[0]['OMP_NUM_THREADS'] == '7'
+
+
+def test_environment_is_found(tmp_path):
+    """The active one first, then .venv beside the launcher, then the interpreter itself."""
+    for name in ('runner', 'errors.py'):
+        shutil.copy(PROJECT / name, tmp_path)
+
+    def found(**environment):
+        command = [sys.executable, tmp_path / 'runner', '--dry-run', '--device', 'cpu']
+        return call(*command, env={'VIRTUAL_ENV': '', **environment}).stdout.splitlines()[-1].split()[0]
+
+    assert found() == sys.executable
+    for folder in ('.venv', 'active'):
+        (tmp_path / folder / 'bin').mkdir(parents=True)
+        (tmp_path / folder / 'bin' / 'python').symlink_to(sys.executable)
+    assert found() == str(tmp_path / '.venv' / 'bin' / 'python')
+    assert found(VIRTUAL_ENV=str(tmp_path / 'active')) == str(tmp_path / 'active' / 'bin' / 'python')
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        (('--data-root', '/nowhere'), ('--data-root /nowhere: no such folder', 'prepare_imagenet.sh')),
+        (('-n', '0'), ('-n 0',)),
+        (('-b', '0'), ('-b 0',)),
+        (('-n', '2', '--kv-store', 'device'), ('--kv-store device', '--kv-store horovod')),
+    ],
+)
+def test_bad_options(options, expected):
+    assert_user_error(call('./runner', '--device', 'cpu', *options), *expected)

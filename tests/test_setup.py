@@ -1,0 +1,77 @@
+"""scripts/setup.sh and compat.py: an environment that installs, and imports MXNet."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+from conftest import PROJECT, assert_user_error, call, succeed
+
+
+def test_second_setup_changes_nothing():
+    stamp = PROJECT / '.venv' / '.setup-complete'
+    before = stamp.stat().st_mtime_ns
+    assert succeed('scripts/setup.sh', env={'PYTHON': ''}) == ''
+    assert stamp.stat().st_mtime_ns == before
+
+
+def copy_project(folder):
+    """What setup.sh needs of the project, without an environment."""
+    (folder / 'scripts').mkdir()
+    shutil.copy(PROJECT / 'scripts' / 'setup.sh', folder / 'scripts')
+    return folder / 'scripts' / 'setup.sh'
+
+
+def test_missing_compiler(tmp_path):
+    script = copy_project(tmp_path)
+    tools = tmp_path / 'bin'
+    tools.mkdir()
+    for name in ('bash', 'dirname', 'env', 'make'):
+        (tools / name).symlink_to(shutil.which(name))
+    result = call('bash', script, env={'PATH': str(tools), 'PYTHON': sys.executable})
+    assert_user_error(result, 'g++ is missing: apt-get install g++ make')
+
+
+def test_missing_python(tmp_path):
+    result = call(copy_project(tmp_path), env={'PYTHON': 'python9.9'})
+    assert_user_error(result, 'python9.9 does not start')
+
+
+def test_wrong_python(tmp_path):
+    """An interpreter that says it is of another version."""
+    fake = tmp_path / 'python'
+    fake.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "$(printf "import sys; sys.version_info=(3, 6, 9)\\n%s" "$(cat)")"\n'
+    )
+    fake.chmod(0o755)
+    result = call(copy_project(tmp_path), env={'PYTHON': str(fake)}, stdin=subprocess.DEVNULL)
+    assert_user_error(result, 'is Python 3.6.9; needed is 3.8 to 3.12')
+
+
+def test_numpy_has_its_old_names_and_mxnet_runs():
+    program = (
+        'import compat, sys; assert "mxnet" not in sys.modules; mx = compat.mx; import numpy; '
+        'assert numpy.bool is bool; x = mx.nd.ones(3); x.attach_grad(); mx.autograd.set_recording(True); '
+        'y = (x * x).sum(); y.backward(); print(x.grad.asnumpy().tolist())'
+    )
+    assert succeed(sys.executable, '-W', 'error', '-c', program) == '[2.0, 2.0, 2.0]\n'
+
+
+def test_environment_without_mxnet(tmp_path):
+    """-I and -S leave nothing but the standard library and the paths given here."""
+    numpy_folder = str(next(iter(np.__path__)))
+    (tmp_path / 'numpy').symlink_to(numpy_folder)
+    libraries = f'{numpy_folder}.libs'
+    (tmp_path / 'numpy.libs').symlink_to(libraries)
+    program = f'import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(tmp_path)!r}]; from errors import one_line_errors\n'
+    program += 'with one_line_errors():\n    from compat import mx'
+    assert_user_error(call(sys.executable, '-I', '-S', '-c', program), 'has no mxnet', 'run scripts/setup.sh')
+
+
+def test_horovod_is_built_for_mxnet_abi():
+    """libmxnet.so uses the old C++ ABI; a Horovod with the new one reads MXNet's structures at the wrong offsets."""
+    program = 'import glob, compat, horovod; print(*glob.glob(horovod.__path__[0] + "/mxnet/*.so"))'
+    library = succeed(sys.executable, '-c', program).split()[0]
+    symbols = succeed('nm', '-DC', library)
+    assert 'std::string' in symbols
+    assert '__cxx11::basic_string' not in symbols
