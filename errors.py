@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
 
 class UserError(Exception):
@@ -18,6 +19,8 @@ class UserError(Exception):
 def one_line_errors(show=True):
     """Ends the program with exit code 2 and one line on stderr where the block raises a `UserError`.
 
+    Ctrl-C ends it with exit code 130, as a shell expects.
+
     Args:
         show: a callable or bool, asked at the time of the error, that says whether this process prints the line;
             of many workers with the same mistake, one is enough.
@@ -28,3 +31,5 @@ def one_line_errors(show=True):
         if show() if callable(show) else show:
             print(f'error: {error}', file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED_EXIT_CODE)

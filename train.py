@@ -28,7 +28,6 @@ from log_utils import RunLog, add_log_args, make_workspace
 from models import add_model_args, get_model, initialize
 from report import Report
 
-INTERRUPTED_EXIT_CODE = 130
 CLASSES_SHOWN = 10
 
 
@@ -42,6 +41,7 @@ def parse_args(argv=None):
     add_data_args(parser)
     add_mxnet_data_args(parser)
     add_log_args(parser)
+    parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
     return parser.parse_args(argv)
 
 
@@ -170,7 +170,7 @@ def run_training(args):
     except KeyboardInterrupt:
         kept = f'{checkpoints.last_path} is whole' if checkpoints.last_path else 'no checkpoint was saved yet'
         log.say(f'interrupted: {kept}')
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        raise
 
 
 def _as_json(value):
@@ -190,6 +190,8 @@ def main():
     with one_line_errors(show=lambda: distributed.launched_rank() == 0):
         args = parse_args()
         resolve_args(args)
+        if args.check_only:
+            return
         distributed.initialize(args.kv_store)
         if args.mode == 'pred':
             run_prediction(args)

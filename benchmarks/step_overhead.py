@@ -3,8 +3,8 @@
 
     benchmarks/step_overhead.py [--batch-size 32] [--steps 20] [--rounds 3]
 
-Trains ResNet-50 v1.5 at 224 px on synthetic data, by turns in one run, each in a process of its own, and prints images/s
-of both and their ratio. The first steps of each are left out.
+Trains ResNet-50 v1.5 at 224 px on synthetic data, by turns in one run, each in a process of its own, and prints
+images/s of both and their ratio. The first steps of each are left out.
 """
 
 import argparse

@@ -213,6 +213,11 @@ class TestBadInput:
         (data / 'train.rec').write_bytes(b'')
         assert_user_error(run(data, tmp_path), data / 'train.rec', 'is empty')
 
+    def test_mistake_with_several_processes(self, data, tmp_path):
+        """Told once, and not in the words of horovodrun."""
+        (data / 'val.rec').write_bytes(b'')
+        assert_user_error(run(data, tmp_path, '-n', '2'), data / 'val.rec', 'is empty')
+
     def test_index_of_another_file(self, data, tmp_path):
         shutil.copy(data / 'val.idx', data / 'train.idx')
         assert_user_error(run(data, tmp_path), data / 'train.rec', 'the index is of another one')
