@@ -16,22 +16,15 @@ import numpy as np
 import distributed
 from compat import mx
 from errors import UserError
+from layers import change_layout
+from options import comma_separated
 from recordio import check_record_file, index_path, read_index
 
+RGB_CHANNELS = 3
 IMAGENET_TRAINING_EXAMPLES = 1281167
 IMAGENET_VALIDATION_EXAMPLES = 50000
 IMAGENET_CLASSES = 1000
 IMAGENET_CLASS_FILE = Path(__file__).resolve().parent / 'assets' / 'imagenet_classes.txt'
-
-
-def comma_separated(convert):
-    """An argparse type: '3,224,224' to a tuple of converted values."""
-
-    def parse(text):
-        return tuple(convert(part) for part in text.split(','))
-
-    parse.__name__ = f'comma-separated {convert.__name__}'
-    return parse
 
 
 def add_data_args(parser):
@@ -51,7 +44,8 @@ def add_data_args(parser):
         '--image-shape',
         type=comma_separated(int),
         default=(3, 224, 224),
-        help='channels, height and width of what the network sees (default: 3,224,224)',
+        help='channels, height and width of what the network sees, in this order whatever the layout; a fourth channel '
+        'is 0 (default: 3,224,224)',
     )
     group.add_argument(
         '--rgb-mean',
@@ -108,8 +102,6 @@ def add_mxnet_data_args(parser):
 
 def check_data_args(args):
     """Raises `UserError` for options that contradict each other; touches no file."""
-    if len(args.image_shape) != 3 or args.image_shape[0] != 3 or min(args.image_shape) < 1:
-        raise UserError(f'--image-shape {_join(args.image_shape)}: it takes 3,HEIGHT,WIDTH')
     if max(args.image_shape[1:]) > args.data_val_resize:
         raise UserError(
             f'--data-val-resize {args.data_val_resize}: a crop of --image-shape {_join(args.image_shape)} '
@@ -164,7 +156,7 @@ def load_image(path, args):
     """Reads one image as evaluation does: shorter side to `--data-val-resize`, centre crop, normalisation.
 
     Returns:
-        A float32 array `(1, 3, H, W)`.
+        A float32 array `(1, 3, H, W)`; see `as_network_input` for the network's own form.
 
     Raises:
         UserError: the file cannot be read or decoded.
@@ -194,6 +186,16 @@ def centre_crop(image, height, width):
     return image[top : top + height, left : left + width]
 
 
+def as_network_input(images, args):
+    """Images `(N, 3, H, W)` with as many channels, in the layout and of the precision that the network takes."""
+    extra_channels = args.image_shape[0] - RGB_CHANNELS
+    if extra_channels:
+        zeros = mx.nd.zeros((images.shape[0], extra_channels, *images.shape[2:]), ctx=images.context)
+        images = mx.nd.concat(images, zeros, dim=1)
+    images = change_layout(mx.nd, images, 'NCHW', args.input_layout)
+    return images.astype(args.dtype, copy=False)
+
+
 def derive_seed(seed, *path):
     """An int32 seed that follows from the run's seed and, say, an epoch and a rank."""
     return int(np.random.SeedSequence((seed, *path)).generate_state(1)[0] >> 1)
@@ -207,13 +209,15 @@ class DeviceBatches:
             devices of this process.
         batch_size: examples per step and device.
         devices: the contexts that batches are copied to.
+        args: options that say what the network takes, see `as_network_input`.
         num_examples: examples of this process's share that are read in an epoch.
         num_steps: steps in an epoch.
     """
 
-    def __init__(self, make_iterator, batch_size, devices, num_examples, num_steps):
+    def __init__(self, make_iterator, batch_size, devices, args, num_examples, num_steps):
         self._make_iterator = make_iterator
         self._devices = devices
+        self._args = args
         self._num_steps = num_steps
         self.batch_size = batch_size
         self.num_devices = len(devices)
@@ -236,7 +240,7 @@ class DeviceBatches:
         for index, device in enumerate(self._devices):
             begin, end = index * self.batch_size, (index + 1) * self.batch_size
             part = mx.io.DataBatch(
-                data=[batch.data[0][begin:end].as_in_context(device)],
+                data=[as_network_input(batch.data[0][begin:end].as_in_context(device), self._args)],
                 label=[batch.label[0][begin:end].as_in_context(device)],
                 pad=min(self.batch_size, max(0, end - counted)),
             )
@@ -271,7 +275,7 @@ def _image_record_iter(args, record_path, idx_path, batch_size, kv, **settings):
     return mx.io.ImageRecordIter(
         path_imgrec=str(record_path),
         path_imgidx=str(index_path(record_path, idx_path)),
-        data_shape=args.image_shape,
+        data_shape=(RGB_CHANNELS, *args.image_shape[1:]),
         batch_size=batch_size,
         preprocess_threads=args.data_mxnet_threads or distributed.available_cores(),
         num_parts=kv.size(),
@@ -309,7 +313,7 @@ def _mxnet_training_data(args, kv, devices, process_batch):
         )
 
     shard = _shard_size(num_examples, kv.size(), kv.rank())
-    return DeviceBatches(make_iterator, process_batch // len(devices), devices, shard, steps)
+    return DeviceBatches(make_iterator, process_batch // len(devices), devices, args, shard, steps)
 
 
 def _mxnet_validation_data(args, kv, devices, process_batch):
@@ -321,7 +325,9 @@ def _mxnet_validation_data(args, kv, devices, process_batch):
             args, args.data_val, args.data_val_idx, process_batch, kv, resize=args.data_val_resize
         )
 
-    return DeviceBatches(make_iterator, process_batch // len(devices), devices, shard, math.ceil(shard / process_batch))
+    return DeviceBatches(
+        make_iterator, process_batch // len(devices), devices, args, shard, math.ceil(shard / process_batch)
+    )
 
 
 def mxnet_data_loader(args, kv):
@@ -338,14 +344,14 @@ class SyntheticIterator(mx.io.DataIter):
     """The same random images and labels at every step: what is left of a step when reading costs nothing.
 
     Args:
-        image_shape: `(C, H, W)`.
+        image_size: `(H, W)`.
         num_examples: how many examples an epoch has; the rest of the last batch is padding.
     """
 
-    def __init__(self, batch_size, image_shape, num_classes, num_examples, seed):
+    def __init__(self, batch_size, image_size, num_classes, num_examples, seed):
         super().__init__(batch_size)
         random = np.random.RandomState(seed)
-        images = random.standard_normal((batch_size, *image_shape)).astype(np.float32)
+        images = random.standard_normal((batch_size, RGB_CHANNELS, *image_size)).astype(np.float32)
         labels = random.randint(0, num_classes, size=batch_size).astype(np.float32)
         self._data, self._label = mx.nd.array(images), mx.nd.array(labels)
         self._left = num_examples
@@ -368,9 +374,9 @@ def synthetic_data_loader(args, kv):
 
         def make_iterator(_):
             seed = derive_seed(args.seed, kv.rank())
-            return SyntheticIterator(process_batch, args.image_shape, args.num_classes, shard, seed)
+            return SyntheticIterator(process_batch, args.image_shape[1:], args.num_classes, shard, seed)
 
-        return DeviceBatches(make_iterator, process_batch // len(devices), devices, shard, count_steps(shard))
+        return DeviceBatches(make_iterator, process_batch // len(devices), devices, args, shard, count_steps(shard))
 
     steps = training_steps(args.num_examples, process_batch, kv.size()) if 'train' in args.mode else 0
     train = make_loader(args.num_examples, lambda _: steps) if 'train' in args.mode else None

@@ -112,7 +112,6 @@ class TrainingStep:
         params = net.collect_params()
         exempt_from_weight_decay(params)
         self._net = net
-        self._dtype = args.dtype
         self._process_batch = args.batch_size // distributed.size()
         self._loss = CrossEntropy(args.label_smoothing)
         self._statistics = BatchStatistics(num_classes)
@@ -126,7 +125,7 @@ class TrainingStep:
         outputs = []
         with autograd.record():
             for batch in batches:
-                logits = self._net(batch.data[0].astype(self._dtype, copy=False))
+                logits = self._net(batch.data[0])
                 outputs.append((self._loss(logits, batch.label[0]), logits, batch.label[0]))
         autograd.backward([loss for loss, _, _ in outputs])
         self.trainer.step(self._process_batch)
@@ -229,7 +228,7 @@ def validate(args, net, data, epoch, log):
                 if counted == 0:
                     continue
                 labels = batch.label[0][:counted]
-                logits = net(batch.data[0].astype(args.dtype, copy=False))[:counted]
+                logits = net(batch.data[0])[:counted]
                 pushed.append((statistics(cross_entropy(logits, labels), logits, labels), counted))
             for result, counted in pushed:
                 sums.add(result.asnumpy(), counted, args.num_classes)
@@ -289,17 +288,16 @@ def log_epoch(log, epoch, num_epochs, results):
     log.say(' | '.join(parts))
 
 
-def predict(net, image, device, dtype, count):
+def predict(net, image, count):
     """The likeliest classes of one image.
 
     Args:
-        image: float32 array `(1, 3, H, W)`.
+        image: a batch of one, as the network takes it.
         count: how many classes.
 
     Returns:
         A list of (class index, probability), the likeliest first.
     """
-    logits = net(mx.nd.array(image, ctx=device).astype(dtype, copy=False))
-    probabilities = mx.nd.softmax(logits)[0].asnumpy()
+    probabilities = mx.nd.softmax(net(image))[0].asnumpy()
     likeliest = np.argsort(-probabilities, kind='stable')[:count]
     return [(int(index), float(probabilities[index])) for index in likeliest]

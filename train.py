@@ -14,6 +14,7 @@ from compat import mx
 from data import (
     add_data_args,
     add_mxnet_data_args,
+    as_network_input,
     check_data_args,
     data_folders,
     find_class_names,
@@ -25,7 +26,7 @@ from data import (
 from errors import UserError, one_line_errors
 from fit import add_fit_args, check_fit_args, fit, predict
 from log_utils import RunLog, add_log_args, make_workspace
-from models import add_model_args, get_model, initialize
+from models import add_model_args, check_model_args, get_model, initialize, model_name
 from report import Report
 
 CLASSES_SHOWN = 10
@@ -85,8 +86,6 @@ def resolve_device(args):
         args.dtype = 'float16' if args.device == 'gpu' else 'float32'
     if args.device == 'cpu' and args.dtype == 'float16':
         raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
-    if args.device == 'gpu' and args.fuse_bn_relu:
-        raise UserError('--fuse-bn-relu 1: the fused operator is for CPUs; use --fuse-bn-relu 0')
 
 
 def resolve_batch_size(args):
@@ -107,6 +106,7 @@ def resolve_batch_size(args):
 def resolve_args(args):
     """Checks the options and fills in those that depend on the device, the data or the checkpoint."""
     check_fit_args(args)
+    check_model_args(args.arch, args.num_layers, args.num_groups, args.num_classes, args.image_shape)
     check_data_args(args)
     resolve_device(args)
     resolve_batch_size(args)
@@ -162,8 +162,7 @@ def run_training(args):
     )
     net = build_model(args, devices)
     train_data, val_data = get_data_loader(args)(args, distributed)
-    model_name = f'resnetv15-{args.num_layers}'
-    report = Report(model_name, distributed.size() * len(devices), sys.argv)
+    report = Report(model_name(args.arch, args.num_layers), distributed.size() * len(devices), sys.argv)
     checkpoints = CheckpointWriter(args.workspace, args.model_prefix, args.save_frequency)
     try:
         fit(args, net, train_data, val_data, devices, log, report, checkpoints)
@@ -179,10 +178,10 @@ def _as_json(value):
 
 def run_prediction(args):
     devices = distributed.devices(args)
-    image = load_image(args.data_pred, args)
+    image = as_network_input(mx.nd.array(load_image(args.data_pred, args), ctx=devices[0]), args)
     net = build_model(args, devices)
     names = find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)
-    for index, probability in predict(net, image, devices[0], args.dtype, CLASSES_SHOWN):
+    for index, probability in predict(net, image, CLASSES_SHOWN):
         print(f'{probability:8.4%}  {names[index]}')
 
 

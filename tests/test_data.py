@@ -21,7 +21,16 @@ def make_args(folder=None, **changes):
     args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32'])
     if folder:
         args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'
-    settings = {'mode': 'train_val', 'batch_size': 16, 'seed': 1, 'device': 'cpu', 'gpus': [0], 'num_classes': None}
+    settings = {
+        'mode': 'train_val',
+        'batch_size': 16,
+        'seed': 1,
+        'device': 'cpu',
+        'gpus': [0],
+        'num_classes': None,
+        'input_layout': 'NCHW',
+        'dtype': 'float32',
+    }
     for name, value in {**settings, **changes}.items():
         setattr(args, name, value)
     return args
@@ -216,7 +225,6 @@ def test_batch_larger_than_the_data_set(args):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'image_shape': (1, 32, 32)}, r'--image-shape 1,32,32: it takes 3,HEIGHT,WIDTH'),
         ({'image_shape': (3, 64, 32)}, r'--data-val-resize 32: .* use at least 64'),
         ({'rgb_mean': (1.0,)}, r'--rgb-mean 1: it takes three numbers'),
         ({'rgb_std': (1.0, 0.0, 1.0)}, r'--rgb-std 1,0,1'),

@@ -69,6 +69,23 @@ def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path
     assert one['val.loss'] == pytest.approx(three['val.loss'], rel=1e-5)
 
 
+def test_accuracy_does_not_depend_on_the_form_of_the_network(small_data, trained, tmp_path):
+    layouts = [f'--{name}-layout' for name in ('input', 'conv', 'batchnorm', 'pooling')]
+    options = [part for option in layouts for part in (option, 'NHWC')]
+    options += ['--image-shape', '4,32,32', '--fuse-bn-relu', '0', '--fuse-bn-add-relu', '1']
+    best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
+    assert validate(small_data, tmp_path, trained / 'model_best.params', *options)['val.top1'] == [best]
+    assert (tmp_path / 'log.log').read_text().count('--fuse-bn-add-relu 1: this MXNet has no such operator') == 1
+
+
+@pytest.mark.parametrize('arch', ['resnetv1', 'resnextv1', 'resnextv15', 'xception'])
+def test_every_architecture_trains(small_data, tmp_path, arch):
+    options = ('--arch', arch, '--num-layers', '50', '-e', '1', '--benchmark-iters', '2', '-b', '4')
+    result = run(small_data, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    assert read_report(tmp_path / 'report.json')['model'].startswith(arch)
+
+
 def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
     train_small(small_data, tmp_path)
     first, second = (read_report(folder / 'report.json')['metrics'] for folder in (trained, tmp_path))

@@ -51,8 +51,18 @@ def test_batch_and_learning_rate_follow_the_devices():
 def test_gpus_are_asked_nothing():
     environment, command, options = dry_run('-n', '8', '--device', 'gpu')
     assert command[1:3] == ['-np', '8']
-    assert options['--dtype'] == 'float16'
+    expected = {'--dtype': 'float16', '--fuse-bn-relu': '1', '--fuse-bn-add-relu': '1', '--input-layout': 'NCHW'}
+    expected.update({f'--{name}-layout': 'NHWC' for name in ('conv', 'batchnorm', 'pooling')})
+    assert expected.items() <= options.items()
+    assert '--image-shape' not in options
     assert environment['OMP_NUM_THREADS'] == '1'
+
+
+def test_form_of_the_network_on_gpus():
+    channels = dry_run('--device', 'gpu', '--data-backend', 'synthetic')[2]['--image-shape']
+    assert channels == '4,224,224'
+    float32 = dry_run('--device', 'gpu', '--dtype', 'float32')[2]
+    assert not any('layout' in name or 'fuse' in name for name in float32)
 
 
 def test_one_process_for_all_gpus():

@@ -1,0 +1,56 @@
+"""Networks with random values in every parameter, for the tests of models.py and checkpoint.py."""
+
+import numpy as np
+
+import checkpoint
+import models
+from compat import mx
+
+# Every architecture, at the depths that differ in kind.
+NETWORKS = [
+    ('resnetv1', 18),
+    ('resnetv1', 50),
+    ('resnetv15', 34),
+    ('resnetv15', 50),
+    ('resnextv1', 50),
+    ('resnextv15', 50),
+    ('xception', 50),
+]
+CHANNELS_LAST = {f'{name}_layout': 'NHWC' for name in ('input', 'conv', 'batchnorm', 'pooling')}
+
+
+def make(**settings):
+    settings = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 32, 32), **settings}
+    net = models.get_model(**settings)
+    models.initialize(net, [mx.cpu()])
+    return net
+
+
+def random_arrays(net, seed=0):
+    """Canonical arrays that give logits of a usual size: no gamma is 0, no statistics are those of the start."""
+    random = np.random.RandomState(seed)
+    arrays = {}
+    for name, shape in checkpoint.canonical_shapes(net).items():
+        if name.endswith('weight'):
+            values = random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        elif name.endswith(('gamma', 'running_var')):
+            values = random.uniform(0.5, 1.5, shape)
+        else:
+            values = random.uniform(-0.2, 0.2, shape)
+        arrays[name] = mx.nd.array(values)
+    return arrays
+
+
+def random_images(count=2, size=32, seed=1):
+    return mx.nd.array(np.random.RandomState(seed).standard_normal((count, 3, size, size)))
+
+
+def as_input(images, net):
+    """Images `(N, 3, H, W)` as a network takes them."""
+    if net.input_channels == 4:
+        images = mx.nd.concat(images, mx.nd.zeros((images.shape[0], 1, *images.shape[2:])), dim=1)
+    return images if net.input_layout == 'NCHW' else images.transpose((0, 2, 3, 1))
+
+
+def relative_difference(found, expected):
+    return float(((found - expected).norm() / expected.norm()).asscalar())

@@ -1,0 +1,92 @@
+"""The architectures once more, as plain functions of MXNet operators: what models.py is compared with.
+
+Written from the papers' tables and the parameters' names, with nothing of layers.py or models.py.
+"""
+
+from compat import mx
+
+EPSILON = 1e-5
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+
+
+class Reference:
+    """Evaluates a network in inference mode from canonical arrays by name."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def conv(self, x, name, stride=1, pad=None, groups=1):
+        weight = self.arrays[f'{name}.weight']
+        kernel = weight.shape[2:]
+        pad = kernel[0] // 2 if pad is None else pad
+        return mx.nd.Convolution(
+            x, weight, kernel=kernel, stride=(stride, stride), pad=(pad, pad), num_filter=weight.shape[0],
+            num_group=groups, no_bias=True,
+        )  # fmt: skip
+
+    def norm(self, x, name):
+        gamma, beta, mean, variance = (
+            self.arrays[f'{name}.{leaf}'].reshape((1, -1, 1, 1))
+            for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
+        )
+        return mx.nd.broadcast_add(
+            mx.nd.broadcast_mul(mx.nd.broadcast_sub(x, mean), gamma / mx.nd.sqrt(variance + EPSILON)), beta
+        )
+
+    def norm_relu(self, x, name):
+        return mx.nd.relu(self.norm(x, name))
+
+    def classify(self, x):
+        pooled = mx.nd.mean(x, axis=(2, 3))
+        return mx.nd.dot(pooled, self.arrays['output.weight'].T) + self.arrays['output.bias']
+
+    def residual_network(self, x, num_layers, stride_on_3x3, groups=1):
+        x = self.norm_relu(self.conv(x, 'features.0', 2), 'features.1')
+        x = mx.nd.Pooling(x, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='max')
+        for stage, num_blocks in enumerate(BLOCKS[num_layers]):
+            for block in range(num_blocks):
+                name = f'features.{stage + 3}.{block}'
+                stride = 2 if stage > 0 and block == 0 else 1
+                if num_layers < 50:
+                    y = self.norm_relu(self.conv(x, f'{name}.body.0', stride), f'{name}.body.1')
+                    y = self.conv(y, f'{name}.body.2')
+                else:
+                    strides = (1, stride) if stride_on_3x3 else (stride, 1)
+                    y = self.norm_relu(self.conv(x, f'{name}.body.0', strides[0]), f'{name}.body.1')
+                    y = self.norm_relu(self.conv(y, f'{name}.body.2', strides[1], groups=groups), f'{name}.body.3')
+                    y = self.conv(y, f'{name}.body.4')
+                shortcut = x
+                if f'{name}.downsample.0.weight' in self.arrays:
+                    shortcut = self.norm(self.conv(x, f'{name}.downsample.0', stride), f'{name}.downsample.1')
+                x = mx.nd.relu(self.norm(y, f'{name}.bn_add_relu') + shortcut)
+        return self.classify(x)
+
+    def separable(self, x, name):
+        return self.conv(self.conv(x, f'{name}.0', groups=x.shape[1]), f'{name}.1')
+
+    def xception(self, x):
+        x = self.norm_relu(self.conv(x, 'features.0', 2, pad=0), 'features.1')
+        x = self.norm_relu(self.conv(x, 'features.2', pad=0), 'features.3')
+        # (place in features, separable convolutions, whether it halves the image)
+        for place, count, halves in [(4, 2, True), (5, 2, True), (6, 2, True), *((n, 3, False) for n in range(7, 15)),
+                                     (15, 2, True)]:  # fmt: skip
+            name = f'features.{place}'
+            starts_with_relu = place > 4
+            y = mx.nd.relu(x) if starts_with_relu else x
+            position = int(starts_with_relu)
+            for index in range(count):
+                y = self.norm(self.separable(y, f'{name}.body.{position}'), f'{name}.body.{position + 1}')
+                y = mx.nd.relu(y) if index < count - 1 else y
+                position += 2
+            if halves:
+                y = mx.nd.Pooling(y, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='max')
+                x = self.norm(self.conv(x, f'{name}.shortcut.0', 2), f'{name}.shortcut.1')
+            x = x + y
+        x = self.norm_relu(self.separable(x, 'features.16'), 'features.17')
+        return self.classify(self.norm_relu(self.separable(x, 'features.18'), 'features.19'))
+
+    def logits(self, x, arch, num_layers=50, num_groups=32):
+        if arch == 'xception':
+            return self.xception(x)
+        groups = num_groups if arch.startswith('resnext') else 1
+        return self.residual_network(x, num_layers, arch.endswith('v15'), groups)
