@@ -77,7 +77,16 @@ def save_parameters(net, path):
         name: to_canonical(name, param.data(param.list_ctx()[0]).as_in_context(mx.cpu()), net.weight_layout)
         for name, param in named_parameters(net).items()
     }
-    write_atomically(path, lambda temporary: mx.nd.save(str(temporary), canonical))
+
+    def write(temporary):
+        try:
+            mx.nd.save(str(temporary), canonical)
+            # MXNet does not say when the disk takes all but the end of a file: only reading it back tells.
+            mx.nd.load(str(temporary))
+        except mx.base.MXNetError:
+            raise UserError(f'{path}: cannot write all of this file (is the disk full?)') from None
+
+    write_atomically(path, write)
 
 
 def load_parameters(net, path):

@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from errors import UserError
+from errors import UserError, one_line_errors
 
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
 
@@ -25,25 +25,29 @@ def restore_numpy_aliases():
             setattr(np, name, builtin)
 
 
-def _keep_to_own_cores():
-    """Gives each of a host's worker processes its own share of the cores.
-
-    OpenMP binds threads to the cores it finds when MXNet is loaded; processes that all find all of them would bind to
-    the same ones.
-    """
+def _own_cores():
+    """This process's share of the cores that the processes of this host have together."""
     local_rank = int(os.environ.get('HOROVOD_LOCAL_RANK', 0))
     local_size = int(os.environ.get('HOROVOD_LOCAL_SIZE', 1))
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // local_size
-    if local_size > 1 and share > 0 and os.environ.get('OMP_PROC_BIND') == 'true':
-        os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
+    if share == 0:
+        return [cores[local_rank % len(cores)]]
+    return cores[local_rank * share : (local_rank + 1) * share]
+
+
+# Asked before MXNet is there: OpenMP binds the importing thread to one core, and then that is all there seems to be.
+own_cores = _own_cores()
 
 
 def _import_mxnet():
     if int(np.__version__.split('.')[0]) >= 2:
         raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
     restore_numpy_aliases()
-    _keep_to_own_cores()
+    # OpenMP binds its threads to the cores it finds when MXNet is loaded; processes that all found all of them would
+    # bind to the same ones.
+    if os.environ.get('OMP_PROC_BIND') == 'true':
+        os.sched_setaffinity(0, own_cores)
     with warnings.catch_warnings():
         # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
         warnings.simplefilter('ignore')
@@ -57,7 +61,9 @@ def _import_mxnet():
 
 def __getattr__(name):
     if name == 'mx':
-        # Kept, so that the next `from compat import mx` finds it without coming here.
-        globals()['mx'] = _import_mxnet()
+        # Programs import this at their very start, before any handler of errors; without MXNet there is nothing to do.
+        with one_line_errors():
+            # Kept, so that the next `from compat import mx` finds it without coming here.
+            globals()['mx'] = _import_mxnet()
         return globals()['mx']
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

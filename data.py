@@ -102,7 +102,8 @@ def add_mxnet_data_args(parser):
 
 def check_data_args(args):
     """Raises `UserError` for options that contradict each other; touches no file."""
-    if max(args.image_shape[1:]) > args.data_val_resize:
+    reads_evaluation_images = args.mode != 'train' and args.data_backend != 'synthetic'
+    if reads_evaluation_images and max(args.image_shape[1:]) > args.data_val_resize:
         raise UserError(
             f'--data-val-resize {args.data_val_resize}: a crop of --image-shape {_join(args.image_shape)} '
             f'does not fit; use at least {max(args.image_shape[1:])}'
@@ -129,9 +130,18 @@ def _join(values):
 
 
 def read_class_names(folder):
-    """The lines of a folder's `classes.txt`, or None where there is none."""
+    """The lines of a folder's `classes.txt`, or None where there is none.
+
+    Raises:
+        UserError: the file is not text.
+    """
     path = Path(folder) / 'classes.txt'
-    return path.read_text(encoding='utf-8').splitlines() if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding='utf-8').rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot read the names of the classes ({error})') from None
 
 
 def find_class_names(folders, num_classes):
@@ -228,7 +238,8 @@ class DeviceBatches:
         return self._num_steps
 
     def reset(self, epoch):
-        self._iterator = self._make_iterator(epoch)
+        # A process whose shard is empty has nothing to read, and no reader that could be made.
+        self._iterator = self._make_iterator(epoch) if self._num_steps else None
 
     def __iter__(self):
         for _ in range(self._num_steps):
@@ -319,15 +330,14 @@ def _mxnet_training_data(args, kv, devices, process_batch):
 def _mxnet_validation_data(args, kv, devices, process_batch):
     num_examples = len(read_index(index_path(args.data_val, args.data_val_idx)))
     shard = _shard_size(num_examples, kv.size(), kv.rank())
+    # MXNet fills a batch up by starting over once, so a batch must not be much larger than the shard.
+    device_batch = min(process_batch // len(devices), max(1, math.ceil(shard / len(devices))))
+    batch = device_batch * len(devices)
 
     def make_iterator(_):
-        return _image_record_iter(
-            args, args.data_val, args.data_val_idx, process_batch, kv, resize=args.data_val_resize
-        )
+        return _image_record_iter(args, args.data_val, args.data_val_idx, batch, kv, resize=args.data_val_resize)
 
-    return DeviceBatches(
-        make_iterator, process_batch // len(devices), devices, args, shard, math.ceil(shard / process_batch)
-    )
+    return DeviceBatches(make_iterator, device_batch, devices, args, shard, math.ceil(shard / batch))
 
 
 def mxnet_data_loader(args, kv):

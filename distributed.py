@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+import compat
 from compat import mx
 from errors import UserError
 
@@ -116,5 +117,5 @@ def make_trainer(params, optimizer, num_devices):
 
 
 def available_cores():
-    """Cores that this process may run on; `compat` has given each of a host's processes its share."""
-    return len(os.sched_getaffinity(0))
+    """The number of this process's own cores."""
+    return len(compat.own_cores)

@@ -1,5 +1,6 @@
 """The loops: train, validate, predict."""
 
+import math
 import time
 
 import numpy as np
@@ -60,8 +61,11 @@ def check_fit_args(args):
             raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least 1')
     if args.seed is not None and not 0 <= args.seed < 2**31:
         raise UserError(f'--seed {args.seed}: needed is 0 to {2**31 - 1}')
-    if args.warmup_epochs < 0:
-        raise UserError(f'--warmup-epochs {args.warmup_epochs:g}: needed is at least 0')
+    for name, below in (('lr', math.inf), ('mom', 1), ('wd', math.inf), ('warmup_epochs', math.inf)):
+        value = getattr(args, name)
+        if not 0 <= value < below:
+            limit = f'0 <= value < {below}' if below < math.inf else 'a number of at least 0'
+            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is {limit}')
     if not 0 <= args.label_smoothing < 1:
         raise UserError(f'--label-smoothing {args.label_smoothing:g}: needed is 0 <= smoothing < 1')
     if args.save_frequency < -1:
@@ -242,14 +246,14 @@ def validate(args, net, data, epoch, log):
 def fit(args, net, train_data, val_data, devices, log, report, checkpoints):
     """Runs the epochs of `--mode train_val`, `train` or `val`, and writes report and checkpoints after each."""
     start = time.perf_counter()
-    step = TrainingStep(args, net, args.num_classes, devices) if train_data else None
+    step = TrainingStep(args, net, args.num_classes, devices) if train_data is not None else None
     schedule = get_schedule(args)
     for epoch in range(args.num_epochs):
         results = {}
-        if train_data:
+        if train_data is not None:
             results['train'] = train_epoch(args, epoch, step, train_data, schedule, log)
             average_running_statistics(net)
-        if val_data:
+        if val_data is not None:
             results['val'] = validate(args, net, val_data, epoch, log)
         for phase, values in results.items():
             report.add(phase, values)
@@ -257,8 +261,8 @@ def fit(args, net, train_data, val_data, devices, log, report, checkpoints):
         log_epoch(log, epoch, args.num_epochs, results)
         if distributed.rank() == 0:
             report.save(args.workspace / args.report)
-            if train_data:
-                top1 = results['val']['top1'] if val_data else None
+            if train_data is not None:
+                top1 = results['val']['top1'] if val_data is not None else None
                 is_last = epoch + 1 == args.num_epochs
                 for path in checkpoints.epoch_end(net, epoch + 1, is_last, top1):
                     log.say(f'saved {path}')

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,18 @@ def add_log_args(parser):
     return group
 
 
+def check_log_args(args):
+    """Raises `UserError` for names that are no files of their own in the workspace."""
+    names = {'--log': args.log, '--dllogger-log': args.dllogger_log, '--report': args.report}
+    for option, name in {**names, '--model-prefix': args.model_prefix}.items():
+        if not name or Path(name).name != name or (args.workspace / name).is_dir():
+            raise UserError(
+                f'{option} {name}: needed is the name of a file in the workspace; see --workspace for folders'
+            )
+    if len(set(names.values())) < len(names):
+        raise UserError(f'{" ".join(f"{option} {name}" for option, name in names.items())}: needed are different names')
+
+
 def make_workspace(args):
     """Creates the workspace.
 
@@ -51,9 +64,8 @@ def make_workspace(args):
     """
     try:
         args.workspace.mkdir(parents=True, exist_ok=True)
-        probe = args.workspace / '.writable'
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=args.workspace):
+            pass
     except OSError as error:
         raise UserError(f'--workspace {args.workspace}: cannot write there ({error.strerror})') from None
 

@@ -88,9 +88,11 @@ class StepMeter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error_type, *_):
         self._queue.put(None)
-        self._thread.join()
+        # After an error or Ctrl-C nobody waits for what was pushed.
+        if error_type is None:
+            self._thread.join()
 
     def count(self, statistics, examples):
         """Hands over one step: each device's `BatchStatistics`, and the examples of all of them. Does not wait.
@@ -137,7 +139,9 @@ def means(total):
 
 
 def latency_summary(latencies):
-    """Mean and percentiles of seconds per batch, under the names of the report."""
+    """Mean and percentiles of seconds per batch, under the names of the report; nothing for no batch."""
+    if not latencies:
+        return {}
     summary = {'latency_avg': float(np.mean(latencies))}
     for percentile in LATENCY_PERCENTILES:
         summary[f'latency_{percentile}'] = float(np.percentile(latencies, percentile))

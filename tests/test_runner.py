@@ -34,9 +34,7 @@ def test_defaults_on_a_cpu():
         '--lr': '0.192',
         '--fuse-bn-relu': '1',
         '--data-train': f'{root}/train.rec',
-        '--data-train-idx': f'{root}/train.idx',
         '--data-val': f'{root}/val.rec',
-        '--data-val-idx': f'{root}/val.idx',
     }
 
 
@@ -99,7 +97,7 @@ def test_threads_share_the_cores_and_the_user_wins():
 
 def test_environment_is_found(tmp_path):
     """The active one first, then .venv beside the launcher, then the interpreter itself."""
-    for name in ('runner', 'errors.py'):
+    for name in ('runner', 'errors.py', 'options.py'):
         shutil.copy(PROJECT / name, tmp_path)
 
     def found(**environment):

@@ -1,5 +1,6 @@
 """scripts/setup.sh and compat.py: an environment that installs, and imports MXNet."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,18 @@ def test_horovod_is_built_for_mxnet_abi():
     symbols = succeed('nm', '-DC', library)
     assert 'std::string' in symbols
     assert '__cxx11::basic_string' not in symbols
+
+
+def test_processes_keep_to_cores_of_their_own():
+    """Also where there are more of them than cores, and as seen after OpenMP has bound the importing thread."""
+    cores = sorted(os.sched_getaffinity(0))
+    program = 'import distributed, compat; print(compat.own_cores, distributed.available_cores())'
+    bound = {'OMP_PROC_BIND': 'true', 'OMP_NUM_THREADS': str(len(cores))}
+    alone = succeed(sys.executable, '-c', program, env=bound)
+    assert alone == f'{cores} {len(cores)}\n'
+    size = 2 * len(cores)
+    seen = []
+    for rank in range(size):
+        launched = {'HOROVOD_LOCAL_RANK': str(rank), 'HOROVOD_LOCAL_SIZE': str(size)}
+        seen.append(succeed(sys.executable, '-c', program, env={**bound, **launched}))
+    assert sorted(seen) == sorted(f'[{core}] 1\n' for core in cores * 2)

@@ -1,0 +1,50 @@
+"""The least that a training loop can do, for the benchmarks: forward, backward, update; wait at the end."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+WARMUP_STEPS = 3
+
+
+def bare_loop(batch_size, steps, **network):
+    """Images/s of training ResNet-50 v1.5 at 224 px on random images; `network` are settings of `models.get_model`."""
+    sys.path.append(str(PROJECT))
+    import models
+    from compat import mx
+
+    net = models.get_model(**network)
+    models.initialize(net, [mx.cpu()])
+    net.hybridize(static_alloc=True, static_shape=True)
+    criterion = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    criterion.hybridize(static_alloc=True, static_shape=True)
+    settings = {'learning_rate': 0.01, 'momentum': 0.875, 'wd': 1 / 32768}
+    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', settings, kvstore=None)
+    shape = (224, 224, 3) if net.input_layout == 'NHWC' else (3, 224, 224)
+    images, labels = mx.nd.random.normal(shape=(batch_size, *shape)), mx.nd.zeros(batch_size)
+
+    def seconds(count):
+        start = time.perf_counter()
+        for _ in range(count):
+            with mx.autograd.record():
+                loss = criterion(net(images), labels)
+            loss.backward()
+            trainer.step(batch_size)
+        mx.nd.waitall()
+        return time.perf_counter() - start
+
+    seconds(WARMUP_STEPS)
+    return batch_size * steps / seconds(steps)
+
+
+def bound_threads():
+    """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
+    return {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0))), 'OMP_PROC_BIND': 'true', **os.environ}
+
+
+def output_of(*command):
+    """What a program prints, run with `bound_threads`."""
+    return subprocess.check_output([str(part) for part in command], env=bound_threads(), text=True)
