@@ -267,7 +267,7 @@ def test_calls_of_the_container_operators():
 
 
 def test_initial_values_follow_the_recipe():
-    net = make(num_layers=50, num_classes=1000)
+    net = make(num_layers=18, num_classes=1000)
     values = {name: param.data().asnumpy() for name, param in checkpoint.named_parameters(net).items()}
     for name, value in values.items():
         if name.endswith('running_var'):
