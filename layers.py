@@ -199,14 +199,14 @@ class LayerKit:
 
     def __init__(
         self,
-        device='cpu',
-        conv_layout='NCHW',
-        batchnorm_layout='NCHW',
-        pooling_layout='NCHW',
-        batchnorm_eps=1e-5,
-        batchnorm_mom=0.9,
-        fuse_bn_relu=False,
-        fuse_bn_add_relu=False,
+        device,
+        conv_layout,
+        batchnorm_layout,
+        pooling_layout,
+        batchnorm_eps,
+        batchnorm_mom,
+        fuse_bn_relu,
+        fuse_bn_add_relu,
     ):
         layouts = computed_layouts(device, conv_layout, batchnorm_layout, pooling_layout)
         self.conv_layout, self.batchnorm_layout, self.pooling_layout = layouts

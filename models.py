@@ -319,8 +319,8 @@ def get_model(
         pooling_layout,
         batchnorm_eps,
         batchnorm_mom,
-        bool(fuse_bn_relu),
-        bool(fuse_bn_add_relu),
+        fuse_bn_relu,
+        fuse_bn_add_relu,
     )
     architecture = ARCHITECTURES[arch]
     features, channels = architecture.make_features(
