@@ -1,8 +1,9 @@
 # make demo    trains a classifier of handwritten digits, end to end, in a few minutes
 # make test    checks the code
-# Both make the environment first. PYTHON=python3.10 chooses the interpreter that it is made with.
+# Both make the environment first. PYTHON=python3.10 chooses the interpreter that it is made with;
+# DATA_BACKEND=mxnet or dali-cpu what reads the demo's data.
 
-export PYTHON
+export PYTHON DATA_BACKEND
 
 .PHONY: setup demo test
 

@@ -1,30 +1,29 @@
-"""Images and labels: what a data set holds, and the iterators that yield it.
+"""The data set and its backends: options, checks, and `get_data_loader`.
 
-`get_data_loader(args)` gives a function `(args, kv) -> (train, val)`; `val` is None without `--data-val`, `train` None
-where the mode does not train. Each iterator yields, per step, a list with one `mx.io.DataBatch` per local device:
-`.data[0]` images, `.label[0]` class indices (float32, shape `(batch,)`), `.pad` examples at the end that do not count.
-It has `batch_size` (per device), `num_devices`, `num_examples` (of this process's share), `len()` (steps in an epoch)
-and `reset(epoch)`, which starts an epoch whose order and augmentation follow from the seed, the epoch and the rank.
+`get_data_loader(args)` gives a function `(args, kv) -> (train, val)`, of two `batches.DeviceBatches`; `val` is None
+without `--data-val`, `train` None where the mode does not train.
 """
 
-import math
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+import dali
 import distributed
+import mxnet_data
+from batches import DeviceBatches, over_devices
+from class_names import data_folders, read_class_names
 from compat import mx
 from errors import UserError
-from layers import change_layout
+from images import RGB_CHANNELS
 from options import comma_separated
-from recordio import check_record_file, index_path, read_index
+from recordio import check_record_file, index_path
+from sampling import check_training_steps, derive_seed, shard_size, validation_bounds, validation_steps
 
-RGB_CHANNELS = 3
 IMAGENET_TRAINING_EXAMPLES = 1281167
 IMAGENET_VALIDATION_EXAMPLES = 50000
 IMAGENET_CLASSES = 1000
-IMAGENET_CLASS_FILE = Path(__file__).resolve().parent / 'assets' / 'imagenet_classes.txt'
+BACKENDS = ('dali-gpu', 'dali-cpu', 'mxnet', 'synthetic')
 
 
 def add_data_args(parser):
@@ -36,9 +35,9 @@ def add_data_args(parser):
     group.add_argument('--data-pred', type=Path, help='the image to classify in --mode pred')
     group.add_argument(
         '--data-backend',
-        choices=tuple(DATA_LOADERS),
-        default='mxnet',
-        help='mxnet reads record files, synthetic makes images and labels up from the seed (default: %(default)s)',
+        choices=BACKENDS,
+        help='dali-gpu, dali-cpu and mxnet read record files, synthetic makes images and labels up from the seed '
+        '(default: dali-gpu on GPUs, dali-cpu on a CPU, mxnet where DALI is not installed)',
     )
     group.add_argument(
         '--image-shape',
@@ -73,30 +72,24 @@ def add_data_args(parser):
     return group
 
 
-def add_mxnet_data_args(parser):
-    group = parser.add_argument_group('MXNet data backend')
-    group.add_argument(
-        '--data-mxnet-threads', type=int, help="decoding threads (default: this process's share of the cores)"
-    )
+def add_augmentation_args(parser):
+    group = parser.add_argument_group('Augmentation', 'Of training images, by DALI and MXNet alike')
     group.add_argument(
         '--random-mirror',
         type=int,
         choices=(0, 1),
         default=1,
-        help='flip half of the training images left to right (default: %(default)s)',
+        help='flip half of the images left to right (default: %(default)s)',
     )
-    crop = 'of the random crop that is resized to the image shape'
-    group.add_argument('--min-random-area', type=float, default=0.05, help=f'least area {crop} (default: %(default)s)')
-    group.add_argument('--max-random-area', type=float, default=1, help=f'greatest area {crop} (default: %(default)s)')
-    group.add_argument(
-        '--min-random-aspect-ratio',
-        type=float,
-        default=3 / 4,
-        help=f'least aspect ratio {crop}, either way round (default: %(default)s)',
-    )
-    group.add_argument(
-        '--max-random-aspect-ratio', type=float, default=1.33, help=f'greatest one {crop} (default: %(default)s)'
-    )
+    for name, text in (
+        ('min-random-area', 'least share of an image that the random crop takes, which is resized to the image shape'),
+        ('max-random-area', 'greatest share that it takes'),
+        ('min-random-aspect-ratio', 'least aspect ratio of the crop; mxnet takes it either way round'),
+        ('max-random-aspect-ratio', 'greatest aspect ratio of the crop'),
+    ):
+        key = name.replace('-', '_')
+        defaults = f'{dali.RANDOM_CROP[key]:.3g} with DALI, {mxnet_data.RANDOM_CROP[key]:.3g} with mxnet'
+        group.add_argument(f'--{name}', type=float, help=f'{text} (default: {defaults})')
     return group
 
 
@@ -119,290 +112,82 @@ def check_data_args(args):
         if not 0 < low <= high or (name == 'random_area' and high > 1):
             limit = ' <= 1' if name == 'random_area' else ''
             raise UserError(f'--min-{option} {low:g} --max-{option} {high:g}: needed is 0 < min <= max{limit}')
-    if args.data_mxnet_threads is not None and args.data_mxnet_threads < 1:
-        raise UserError(f'--data-mxnet-threads {args.data_mxnet_threads}: needed is at least 1')
     if args.num_examples is not None and args.num_examples < 1:
         raise UserError(f'--num-examples {args.num_examples}: needed is at least 1')
+    dali.check_dali_args(args)
+    mxnet_data.check_mxnet_data_args(args)
 
 
 def _join(values):
     return ','.join(f'{value:g}' for value in values)
 
 
-def read_class_names(folder):
-    """The lines of a folder's `classes.txt`, or None where there is none.
-
-    Raises:
-        UserError: the file is not text.
-    """
-    path = Path(folder) / 'classes.txt'
-    if not path.is_file():
-        return None
-    try:
-        return path.read_text(encoding='utf-8').rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: cannot read the names of the classes ({error})') from None
-
-
-def find_class_names(folders, num_classes):
-    """Names of a network's classes: from the first folder whose `classes.txt` has as many, else ImageNet's.
-
-    ImageNet's folders are WordNet numbers; the words are put behind them. A network whose classes nobody has named gets
-    'class 0' and so on.
-    """
-    imagenet = dict(line.split(' ', 1) for line in IMAGENET_CLASS_FILE.read_text(encoding='utf-8').splitlines())
-    fallback = list(imagenet) if num_classes == len(imagenet) else [f'class {index}' for index in range(num_classes)]
-    candidates = (read_class_names(folder) for folder in folders)
-    names = next((names for names in candidates if names and len(names) == num_classes), fallback)
-    return [f'{name} {imagenet[name]}' if name in imagenet else name for name in names]
-
-
-def data_folders(args):
-    """Where a `classes.txt` of the data would be."""
-    return [path.parent for path in (args.data_train, args.data_val) if path is not None]
-
-
-def load_image(path, args):
-    """Reads one image as evaluation does: shorter side to `--data-val-resize`, centre crop, normalisation.
+def resolve_backend(args):
+    """Chooses the data backend where nobody has, and what depends on it.
 
     Returns:
-        A float32 array `(1, 3, H, W)`; see `as_network_input` for the network's own form.
+        A line for the log where the choice is not the usual one, else None.
 
     Raises:
-        UserError: the file cannot be read or decoded.
+        UserError: the backend cannot run here, or has no such augmentation.
     """
-    try:
-        encoded = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f'--data-pred {path}: cannot read this image ({error.strerror})') from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if image is None:
-        raise UserError(f'--data-pred {path}: not an image that OpenCV can decode')
-    image = centre_crop(resize_shorter_side(image, args.data_val_resize), *args.image_shape[1:])
-    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32)
-    normalized = (rgb - np.float32(args.rgb_mean)) / np.float32(args.rgb_std)
-    return normalized.transpose(2, 0, 1)[np.newaxis]
-
-
-def resize_shorter_side(image, length):
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    size = (length * width // shorter, length * height // shorter)
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-
-
-def centre_crop(image, height, width):
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
-
-
-def as_network_input(images, args):
-    """Images `(N, 3, H, W)` with as many channels, in the layout and of the precision that the network takes."""
-    extra_channels = args.image_shape[0] - RGB_CHANNELS
-    if extra_channels:
-        zeros = mx.nd.zeros((images.shape[0], extra_channels, *images.shape[2:]), ctx=images.context)
-        images = mx.nd.concat(images, zeros, dim=1)
-    images = change_layout(mx.nd, images, 'NCHW', args.input_layout)
-    return images.astype(args.dtype, copy=False)
-
-
-def derive_seed(seed, *path):
-    """An int32 seed that follows from the run's seed and, say, an epoch and a rank."""
-    return int(np.random.SeedSequence((seed, *path)).generate_state(1)[0] >> 1)
-
-
-class DeviceBatches:
-    """Splits the batches of a `mx.io` iterator over the local devices, and stops after an epoch's steps.
-
-    Args:
-        make_iterator: a function of the epoch that gives that epoch's `mx.io.DataIter`, with batches for all the
-            devices of this process.
-        batch_size: examples per step and device.
-        devices: the contexts that batches are copied to.
-        args: options that say what the network takes, see `as_network_input`.
-        num_examples: examples of this process's share that are read in an epoch.
-        num_steps: steps in an epoch.
-    """
-
-    def __init__(self, make_iterator, batch_size, devices, args, num_examples, num_steps):
-        self._make_iterator = make_iterator
-        self._devices = devices
-        self._args = args
-        self._num_steps = num_steps
-        self.batch_size = batch_size
-        self.num_devices = len(devices)
-        self.num_examples = num_examples
-        self._iterator = None
-
-    def __len__(self):
-        return self._num_steps
-
-    def reset(self, epoch):
-        # A process whose shard is empty has nothing to read, and no reader that could be made.
-        self._iterator = self._make_iterator(epoch) if self._num_steps else None
-
-    def __iter__(self):
-        for _ in range(self._num_steps):
-            yield self._split(next(self._iterator))
-
-    def _split(self, batch):
-        counted = self.batch_size * self.num_devices - (batch.pad or 0)
-        per_device = []
-        for index, device in enumerate(self._devices):
-            begin, end = index * self.batch_size, (index + 1) * self.batch_size
-            part = mx.io.DataBatch(
-                data=[as_network_input(batch.data[0][begin:end].as_in_context(device), self._args)],
-                label=[batch.label[0][begin:end].as_in_context(device)],
-                pad=min(self.batch_size, max(0, end - counted)),
-            )
-            per_device.append(part)
-        return per_device
-
-
-def _shard_size(num_examples, num_shards, shard):
-    """How many of the examples MXNet's reader gives to a shard: equal runs, the last ones shorter."""
-    per_shard = math.ceil(num_examples / num_shards)
-    return max(0, min(per_shard, num_examples - per_shard * shard))
-
-
-def training_steps(num_examples, batch_size, num_shards):
-    """Whole batches that every shard has, so that all processes take the same number of steps.
-
-    Raises:
-        UserError: there is not one.
-    """
-    steps = _shard_size(num_examples, num_shards, num_shards - 1) // batch_size
-    if steps == 0:
-        raise UserError(
-            f'--batch-size {batch_size * num_shards}: the {num_examples} training images do not fill one batch; '
-            f'use a smaller one'
-        )
-    return steps
-
-
-def _image_record_iter(args, record_path, idx_path, batch_size, kv, **settings):
-    mean = dict(zip(('mean_r', 'mean_g', 'mean_b'), args.rgb_mean))
-    std = dict(zip(('std_r', 'std_g', 'std_b'), args.rgb_std))
-    return mx.io.ImageRecordIter(
-        path_imgrec=str(record_path),
-        path_imgidx=str(index_path(record_path, idx_path)),
-        data_shape=(RGB_CHANNELS, *args.image_shape[1:]),
-        batch_size=batch_size,
-        preprocess_threads=args.data_mxnet_threads or distributed.available_cores(),
-        num_parts=kv.size(),
-        part_index=kv.rank(),
-        # Plain memory on a machine without GPUs, page-locked memory for copies to one.
-        device_id=-1 if args.device == 'cpu' else distributed.local_rank(),
-        verbose=False,
-        **mean,
-        **std,
-        **settings,
-    )
-
-
-def _mxnet_training_data(args, kv, devices, process_batch):
-    num_examples = args.num_examples
-    steps = training_steps(num_examples, process_batch, kv.size())
-
-    def make_iterator(epoch):
-        return _image_record_iter(
-            args,
-            args.data_train,
-            args.data_train_idx,
-            process_batch,
-            kv,
-            shuffle=True,
-            # Augmentation follows from the order: it is drawn image after image from a generator that starts the same
-            # in every iterator. (`seed_aug` would start it anew at every batch, and repeat the crops of the first.)
-            seed=derive_seed(args.seed, epoch, kv.rank()),
-            rand_mirror=bool(args.random_mirror),
-            random_resized_crop=True,
-            min_random_area=args.min_random_area,
-            max_random_area=args.max_random_area,
-            min_aspect_ratio=args.min_random_aspect_ratio,
-            max_aspect_ratio=args.max_random_aspect_ratio,
-        )
-
-    shard = _shard_size(num_examples, kv.size(), kv.rank())
-    return DeviceBatches(make_iterator, process_batch // len(devices), devices, args, shard, steps)
-
-
-def _mxnet_validation_data(args, kv, devices, process_batch):
-    num_examples = len(read_index(index_path(args.data_val, args.data_val_idx)))
-    shard = _shard_size(num_examples, kv.size(), kv.rank())
-    # MXNet fills a batch up by starting over once, so a batch must not be much larger than the shard.
-    device_batch = min(process_batch // len(devices), max(1, math.ceil(shard / len(devices))))
-    batch = device_batch * len(devices)
-
-    def make_iterator(_):
-        return _image_record_iter(args, args.data_val, args.data_val_idx, batch, kv, resize=args.data_val_resize)
-
-    return DeviceBatches(make_iterator, device_batch, devices, args, shard, math.ceil(shard / batch))
-
-
-def mxnet_data_loader(args, kv):
-    """Training and validation iterators over record files, read by `mx.io.ImageRecordIter`."""
-    devices = distributed.devices(args)
-    process_batch = args.batch_size // kv.size()
-    train = _mxnet_training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
-    has_validation = 'val' in args.mode and args.data_val is not None
-    val = _mxnet_validation_data(args, kv, devices, process_batch) if has_validation else None
-    return train, val
-
-
-class SyntheticIterator(mx.io.DataIter):
-    """The same random images and labels at every step: what is left of a step when reading costs nothing.
-
-    Args:
-        image_size: `(H, W)`.
-        num_examples: how many examples an epoch has; the rest of the last batch is padding.
-    """
-
-    def __init__(self, batch_size, image_size, num_classes, num_examples, seed):
-        super().__init__(batch_size)
-        random = np.random.RandomState(seed)
-        images = random.standard_normal((batch_size, RGB_CHANNELS, *image_size)).astype(np.float32)
-        labels = random.randint(0, num_classes, size=batch_size).astype(np.float32)
-        self._data, self._label = mx.nd.array(images), mx.nd.array(labels)
-        self._left = num_examples
-
-    def next(self):
-        if self._left <= 0:
-            raise StopIteration
-        pad = max(0, self.batch_size - self._left)
-        self._left -= self.batch_size
-        return mx.io.DataBatch(data=[self._data], label=[self._label], pad=pad)
+    note = None
+    if args.data_backend is None:
+        args.data_backend = f'dali-{args.device}' if dali.is_installed() else 'mxnet'
+        note = None if dali.is_installed() else 'DALI is not installed: the data are read by --data-backend mxnet'
+    if args.data_backend.startswith('dali'):
+        dali.load_dali(args)
+        mxnet_data.check_unused(args)
+    crop = dali.RANDOM_CROP if args.data_backend.startswith('dali') else mxnet_data.RANDOM_CROP
+    for name, default in crop.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    return note
 
 
 def synthetic_data_loader(args, kv):
-    """Training and validation iterators over images and labels that follow from the seed alone."""
+    """Training and validation iterators over images and labels that follow from the seed alone.
+
+    Every step has the same images and labels: what is left of a step when reading costs nothing.
+    """
     devices = distributed.devices(args)
     process_batch = args.batch_size // kv.size()
 
-    def make_loader(num_examples, count_steps):
-        shard = _shard_size(num_examples, kv.size(), kv.rank())
+    def make(num_steps, batch_size, share):
+        def start_epoch(_):
+            return over_devices(_synthetic_batches(args, kv, batch_size, share), devices, args)
 
-        def make_iterator(_):
-            seed = derive_seed(args.seed, kv.rank())
-            return SyntheticIterator(process_batch, args.image_shape[1:], args.num_classes, shard, seed)
+        return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
 
-        return DeviceBatches(make_iterator, process_batch // len(devices), devices, args, shard, count_steps(shard))
-
-    steps = training_steps(args.num_examples, process_batch, kv.size()) if 'train' in args.mode else 0
-    train = make_loader(args.num_examples, lambda _: steps) if 'train' in args.mode else None
-    val = None
+    train, val = None, None
+    if 'train' in args.mode:
+        num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
+        train = make(num_steps, process_batch, shard_size(args.num_examples, kv.size(), kv.rank()))
     if 'val' in args.mode:
-        num_validation = min(args.num_examples, IMAGENET_VALIDATION_EXAMPLES)
-        val = make_loader(num_validation, lambda shard: math.ceil(shard / process_batch))
+        begin, end = validation_bounds(args, min(args.num_examples, IMAGENET_VALIDATION_EXAMPLES), kv)
+        batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
+        val = make(num_steps, batch_size, end - begin)
     return train, val
 
 
-DATA_LOADERS = {'mxnet': mxnet_data_loader, 'synthetic': synthetic_data_loader}
+def _synthetic_batches(args, kv, batch_size, share):
+    random = np.random.RandomState(derive_seed(args.seed, kv.rank()))
+    shape = (batch_size, RGB_CHANNELS, *args.image_shape[1:])
+    images = mx.nd.array(random.standard_normal(shape).astype(np.float32))
+    labels = mx.nd.array(random.randint(0, args.num_classes, size=batch_size))
+    for counted in range(share, 0, -batch_size):
+        yield mx.io.DataBatch(data=[images], label=[labels], pad=max(0, batch_size - counted))
 
 
 def get_data_loader(args):
     """The function `(args, kv) -> (train, val)` of the chosen backend; `kv` has `rank()` and `size()`."""
-    return DATA_LOADERS[args.data_backend]
+    loaders = {
+        'dali-gpu': dali.dali_data_loader,
+        'dali-cpu': dali.dali_data_loader,
+        'mxnet': mxnet_data.mxnet_data_loader,
+        'synthetic': synthetic_data_loader,
+    }
+    return loaders[args.data_backend]
 
 
 def resolve_dataset(args):

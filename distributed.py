@@ -4,6 +4,8 @@ The functions mean the same whether Horovod runs or one process is alone. No oth
 """
 
 import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -114,6 +116,29 @@ def make_trainer(params, optimizer, num_devices):
     if size() > 1:
         return _horovod.DistributedTrainer(params, optimizer)
     return mx.gluon.Trainer(params, optimizer, kvstore='device' if num_devices > 1 else None, update_on_kvstore=False)
+
+
+def run_on_all_cores():
+    """Lets the calling thread run on all of this process's cores.
+
+    OpenMP binds the thread that imports MXNet to one core, and threads inherit that from the one that starts them.
+    """
+    os.sched_setaffinity(0, compat.own_cores)
+
+
+@contextmanager
+def threads_on_all_cores():
+    """`run_on_all_cores` for all threads that a library starts in the block."""
+    before = _thread_ids()
+    yield
+    for thread in _thread_ids() - before:
+        # A thread that has ended since is not missed.
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, compat.own_cores)
+
+
+def _thread_ids():
+    return {int(entry.name) for entry in Path('/proc/self/task').iterdir()}
 
 
 def available_cores():

@@ -49,6 +49,13 @@ def add_fit_args(parser):
         default=-1,
         help='-1: save the best network; n: also every n epochs; 0: save nothing (default: %(default)s)',
     )
+    group.add_argument('--test-io', action='store_true', help='only read the data once, and tell how fast that is')
+    group.add_argument(
+        '--test-io-mode',
+        choices=('train', 'val'),
+        default='train',
+        help='the data that --test-io reads (default: %(default)s)',
+    )
     group.add_argument('--load', help='a .params file to start from, to validate or to predict with')
     return group
 
@@ -70,7 +77,7 @@ def check_fit_args(args):
         raise UserError(f'--label-smoothing {args.label_smoothing:g}: needed is 0 <= smoothing < 1')
     if args.save_frequency < -1:
         raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
-    if args.mode in ('val', 'pred') and args.load is None:
+    if args.mode in ('val', 'pred') and args.load is None and not args.test_io:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
     if args.mode == 'pred' and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')
@@ -241,6 +248,28 @@ def validate(args, net, data, epoch, log):
     distributed.barrier()
     seconds = time.perf_counter() - start
     return {**summarize(sums, latencies, seconds), 'time': seconds}
+
+
+def read_only(args, data, log):
+    """Reads an epoch without a network, which shows how fast data can come."""
+    start = time.perf_counter()
+    data.reset(epoch=0)
+    steps = min(len(data), args.benchmark_iters or len(data))
+    num_read, unit = 0, 'images/s on this process'
+    with log.progress(steps, 'reading') as bar:
+        for step, batches in zip(range(steps), data):
+            for batch in batches:
+                batch.data[0].wait_to_read()
+                num_read += data.batch_size - batch.pad
+            images_per_second = num_read / (time.perf_counter() - start)
+            bar.update()
+            bar.set_postfix_str(f'{images_per_second:.0f} {unit}')
+            if (step + 1) % args.disp_batches == 0 and not log.shows_progress:
+                log.say(f'step {step + 1}/{steps}: {images_per_second:.1f} {unit}')
+    (total,) = distributed.allreduce_sum([num_read])
+    seconds = time.perf_counter() - start
+    log.metrics((), {f'{args.mode}.ips': total / seconds})
+    log.say(f'read {total:.0f} images in {seconds:.2f} s: {total / seconds:.1f} images/s')
 
 
 def fit(args, net, train_data, val_data, devices, log, report, checkpoints):

@@ -11,23 +11,23 @@ import numpy as np
 
 import distributed
 from checkpoint import CheckpointWriter, count_classes, load_parameters
+from class_names import data_folders, find_class_names, read_class_names
 from compat import mx
+from dali import add_dali_args
 from data import (
+    add_augmentation_args,
     add_data_args,
-    add_mxnet_data_args,
-    as_network_input,
     check_data_args,
-    data_folders,
-    find_class_names,
     get_data_loader,
-    load_image,
-    read_class_names,
+    resolve_backend,
     resolve_dataset,
 )
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from fit import add_fit_args, check_fit_args, fit, predict
+from fit import add_fit_args, check_fit_args, fit, predict, read_only
+from images import as_network_input, load_image
 from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
+from mxnet_data import add_mxnet_data_args
 from options import ArgumentParser, comma_separated
 from report import Report
 
@@ -40,6 +40,8 @@ def parse_args(argv=None):
     add_fit_args(parser)
     add_device_args(parser)
     add_data_args(parser)
+    add_augmentation_args(parser)
+    add_dali_args(parser)
     add_mxnet_data_args(parser)
     add_log_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
@@ -104,12 +106,19 @@ def resolve_batch_size(args):
 
 
 def resolve_args(args):
-    """Checks the options and fills in those that depend on the device, the data or the checkpoint."""
+    """Checks the options and fills in those that depend on the device, the data or the checkpoint.
+
+    Returns:
+        Lines for the log, about choices that a user may not expect.
+    """
+    if args.test_io:
+        args.mode = args.test_io_mode
     check_fit_args(args)
     check_model_args(**vars(args))
-    check_data_args(args)
     check_log_args(args)
     resolve_device(args)
+    notes = [resolve_backend(args)]
+    check_data_args(args)
     resolve_batch_size(args)
     if args.load is not None and args.num_classes is None:
         args.num_classes = count_classes(args.load)
@@ -118,6 +127,7 @@ def resolve_args(args):
         make_workspace(args)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: this file does not tell its classes; give --num-classes')
+    return [note for note in notes if note]
 
 
 def seed_everything(args):
@@ -149,7 +159,7 @@ def keep_class_names(args):
             return
 
 
-def run_training(args):
+def run_training(args, notes):
     devices = distributed.devices(args)
     is_writer = distributed.rank() == 0
     seed_everything(args)
@@ -161,8 +171,13 @@ def run_training(args):
         f'{args.mode} on {distributed.size()} x {len(devices)} {args.device}, {args.dtype}, '
         f'batch size {args.batch_size}, seed {args.seed}'
     )
-    net = build_model(args, devices)
+    for note in notes:
+        log.say(note)
     train_data, val_data = get_data_loader(args)(args, distributed)
+    if args.test_io:
+        read_only(args, val_data if args.mode == 'val' else train_data, log)
+        return
+    net = build_model(args, devices)
     report = Report(model_name(args.arch, args.num_layers), distributed.size() * len(devices), sys.argv)
     checkpoints = CheckpointWriter(args.workspace, args.model_prefix, args.save_frequency)
     try:
@@ -202,7 +217,7 @@ def check_by_building(args):
 def main():
     with one_line_errors(show=lambda: distributed.launched_rank() == 0):
         args = parse_args()
-        resolve_args(args)
+        notes = resolve_args(args)
         if args.check_only:
             check_by_building(args)
             return
@@ -210,7 +225,7 @@ def main():
         if args.mode == 'pred':
             run_prediction(args)
         else:
-            run_training(args)
+            run_training(args, notes)
 
 
 if __name__ == '__main__':

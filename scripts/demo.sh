@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains, validates and applies a classifier of handwritten digits, from nothing but the environment: scripts/demo.sh
-# Everything it makes is in demo/, or in the folder that DEMO= names. Further options go to the training run.
+# Everything it makes is in demo/, or in the folder that DEMO= names. DATA_BACKEND=mxnet or dali-cpu chooses what reads
+# the data. Further options go to the training run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +10,8 @@ raw=$demo/raw
 data=$demo/digits
 run=$demo/run
 # What evaluation has to know of the training.
-network=(--device cpu --data-root "$data" --image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64)
+network=(--device cpu --data-root "$data" --image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64
+  ${DATA_BACKEND:+--data-backend "$DATA_BACKEND"})
 
 if [ ! -d "$data" ]; then
   echo "== preparing 5000 handwritten digits in $data"

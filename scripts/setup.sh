@@ -59,7 +59,7 @@ is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
   [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
-    $VENV/bin/python -c 'import compat; compat.mx; import horovod.mxnet, cv2, matplotlib, tqdm' 2>/dev/null
+    $VENV/bin/python -c 'import compat; compat.mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' 2>/dev/null
 }
 
 horovod_wheel_folder() {

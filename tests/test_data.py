@@ -1,60 +1,22 @@
-"""data.py: the iterators' contract, and single images."""
+"""The iterators' contract, the same for every backend."""
 
-import argparse
-from collections import Counter, namedtuple
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
+from loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, without_augmentation, write_records
 
 import data
+import distributed
 from compat import mx
 from errors import UserError
-
-Shard = namedtuple('Shard', 'rank size')
-
-
-def make_args(folder=None, **changes):
-    parser = argparse.ArgumentParser()
-    data.add_data_args(parser)
-    data.add_mxnet_data_args(parser)
-    args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32'])
-    if folder:
-        args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'
-    settings = {
-        'mode': 'train_val',
-        'batch_size': 16,
-        'seed': 1,
-        'device': 'cpu',
-        'gpus': [0],
-        'num_classes': None,
-        'input_layout': 'NCHW',
-        'dtype': 'float32',
-    }
-    for name, value in {**settings, **changes}.items():
-        setattr(args, name, value)
-    return args
+from images import as_network_input, evaluation_image
 
 
-def load(args, rank=0, size=1):
-    kv = Shard(lambda: rank, lambda: size)
-    return data.get_data_loader(args)(args, kv)
-
-
-def read(iterator, epoch):
-    """The counted images and labels of an epoch."""
-    iterator.reset(epoch)
-    images, labels = [], []
-    for (batch,) in iterator:
-        counted = iterator.batch_size - batch.pad
-        images.append(batch.data[0][:counted].asnumpy())
-        labels.extend(batch.label[0][:counted].asnumpy().astype(int).tolist())
-    return np.concatenate(images), labels
-
-
-@pytest.fixture
-def args(small_data):
-    args = make_args(small_data)
+@pytest.fixture(params=RECORD_BACKENDS)
+def args(small_data, request):
+    args = make_args(small_data, request.param)
     data.resolve_dataset(args)
     return args
 
@@ -69,24 +31,52 @@ def test_validation_sees_every_example_once(args, size):
     seen = Counter()
     for rank in range(size):
         _, val = load(args, rank, size)
-        _, labels = read(val, 0)
+        _, labels = read(val)
         assert len(labels) == val.num_examples
         seen.update(labels)
     assert seen == dict.fromkeys(range(10), 7)
 
 
-@pytest.mark.parametrize('size', [1, 2])
-def test_training_sees_whole_batches_of_different_examples(args, size):
-    args.batch_size = 16 * size
-    images = []
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_training_sees_every_example_once(args, size):
+    args.batch_size = 8 * size
+    seen, images = Counter(), set()
+    without_augmentation(args)
     for rank in range(size):
         train, _ = load(args, rank, size)
-        assert len(train) == 240 // size // 16
-        # Without augmentation, equal images are the same example.
-        args.random_mirror, args.min_random_area, args.min_random_aspect_ratio = 0, 1, 1
-        args.max_random_aspect_ratio = 1
-        images.extend(image.tobytes() for image in read(train, 0)[0])
-    assert len(set(images)) == len(images) == 240 // size // 16 * 16 * size
+        assert len(train) == 240 // size // 8
+        own_images, labels = read(train)
+        seen.update(labels)
+        images.update(image.tobytes() for image in own_images)
+    assert seen == dict.fromkeys(range(10), 24)
+    assert len(images) == 240
+
+
+def test_training_leaves_out_other_examples_in_every_epoch(args):
+    args.batch_size = 100
+    without_augmentation(args)
+    train, _ = load(args)
+    assert len(train) == 2
+    epochs = [{image.tobytes() for image in read(train, epoch)[0]} for epoch in range(3)]
+    assert [len(epoch) for epoch in epochs] == [200] * 3
+    everything = set.union(*epochs)
+    left_out = [everything - epoch for epoch in epochs]
+    assert left_out[0] != left_out[1] != left_out[2] != left_out[0]
+
+
+def test_every_process_may_validate_everything(args):
+    args.dali_separ_val = True
+    for rank in range(2):
+        _, labels = read(load(args, rank, 2)[1])
+        assert Counter(labels) == dict.fromkeys(range(10), 7)
+
+
+def test_more_processes_than_validation_images(args, tmp_path):
+    images = [np.full((40, 40, 3), 10 * index, dtype=np.uint8) for index in range(2)]
+    args.data_val, args.batch_size = write_records(tmp_path, images, labels=[3, 5], split='val'), 9
+    seen = [read(val)[1] if len(val) else [] for val in (load(args, rank, 3)[1] for rank in range(3))]
+    assert sorted(sum(seen, [])) == [3, 5]
+    assert seen[2] == []
 
 
 def test_seed_and_epoch_fix_order_and_augmentation(args):
@@ -103,71 +93,58 @@ def test_seed_and_epoch_fix_order_and_augmentation(args):
 
 def test_crops_differ_between_batches(args, tmp_path):
     """One image many times: what is left to differ is the crop."""
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'train.idx'), str(tmp_path / 'train.rec'), 'w')
     ramp = np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 64, 3))
-    for key in range(64):
-        writer.write_idx(key, mx.recordio.pack_img(mx.recordio.IRHeader(0, 0.0, key, 0), ramp, img_fmt='.png'))
-    writer.close()
-    args.data_train, args.num_examples = tmp_path / 'train.rec', 64
-    train, _ = load(args)
-    images, _ = read(train, 0)
-    assert len({image.tobytes() for image in images}) > 60
+    args.data_train, args.num_examples = write_records(tmp_path, [ramp] * 64), 64
+    images, _ = read(load(args)[0])
+    # MXNet's readers, of which each has half of the images, all draw the same crops.
+    assert len({image.tobytes() for image in images}) >= 32
 
 
 @pytest.mark.parametrize('mirror', [0, 1])
 def test_random_mirror(args, mirror):
-    args.random_mirror, args.min_random_area, args.min_random_aspect_ratio = mirror, 1, 1
-    args.max_random_aspect_ratio = 1
-    images, labels = read(load(args)[0], 0)
-    # Reading in order shows each image unflipped; flipped ones are missing there.
-    unflipped = {image.tobytes() for image in _unaugmented(args)}
-    flipped = {image[:, :, ::-1].tobytes() for image in _unaugmented(args)}
+    plain, _ = read(load(without_augmentation(args))[0])
+    args.random_mirror = mirror
+    images, _ = read(load(args)[0])
+    unflipped = {image.tobytes() for image in plain}
+    flipped = {image[:, :, ::-1].tobytes() for image in plain}
     counts = Counter(
         'plain' if image.tobytes() in unflipped else 'flipped' if image.tobytes() in flipped else 'other'
         for image in images
     )
+    assert counts['other'] == 0
     if mirror:
-        assert counts['other'] == 0
         assert 80 < counts['flipped'] < 160
     else:
         assert counts == {'plain': 240}
 
 
-def _unaugmented(args):
-    mirror, args.random_mirror = args.random_mirror, 0
-    images, _ = read(load(args)[0], 0)
-    args.random_mirror = mirror
-    return images
-
-
-def test_crop_area_and_aspect_ratio(args, tmp_path):
+@pytest.mark.parametrize('fuse_decoder', [0, 1])
+def test_crop_area_and_aspect_ratio(args, tmp_path, fuse_decoder):
     """An image whose colours are its coordinates: the range of colours of a crop is its size."""
     across, down = np.meshgrid(np.arange(128, dtype=np.uint8), np.arange(128, dtype=np.uint8))
     image = np.stack([np.zeros_like(down), down, across], axis=-1)
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'train.idx'), str(tmp_path / 'train.rec'), 'w')
-    for key in range(160):
-        writer.write_idx(key, mx.recordio.pack_img(mx.recordio.IRHeader(0, 0.0, key, 0), image, img_fmt='.png'))
-    writer.close()
-    args.data_train, args.num_examples, args.random_mirror = tmp_path / 'train.rec', 160, 0
-    args.rgb_mean, args.rgb_std = (0, 0, 0), (1, 1, 1)
+    args.data_train, args.num_examples = write_records(tmp_path, [image] * 160), 160
+    raw_pixels(args)
+    args.random_mirror, args.dali_fuse_decoder = 0, fuse_decoder
     args.min_random_area, args.max_random_area = 0.2, 0.4
     args.min_random_aspect_ratio, args.max_random_aspect_ratio = 1.5, 2
-    images, _ = read(load(args)[0], 0)
+    images, _ = read(load(args)[0])
     widths, heights = (np.ptp(images[:, channel], axis=(1, 2)) for channel in (0, 1))
     areas = widths * heights / 128**2
-    # The ratio is taken either way round, half of the time each.
+    if args.data_backend == 'mxnet':
+        # It takes the ratio either way round, half of the time each.
+        assert 40 < (widths > heights).sum() < 120
+    else:
+        assert (widths > heights).all()
     ratios = np.maximum(widths, heights) / np.minimum(widths, heights)
-    assert 40 < (widths > heights).sum() < 120
     # Interpolation trims the range at a crop's edges by up to two pixels.
     assert 0.17 < areas.min() < 0.25 < 0.35 < areas.max() < 0.42
     assert 1.4 < ratios.min() < 1.6 < 1.9 < ratios.max() < 2.1
 
 
 def test_mean_and_deviation_normalise(args):
-    _, val = load(args)
-    normalised, _ = read(val, 0)
-    args.rgb_mean, args.rgb_std = (0, 0, 0), (1, 1, 1)
-    raw, _ = read(load(args)[1], 0)
+    normalised, _ = read(load(args)[1])
+    raw, _ = read(load(raw_pixels(args))[1])
     assert raw.min() >= 0
     assert raw.max() <= 255
     mean = np.array([123.68, 116.779, 103.939])[:, None, None]
@@ -175,42 +152,53 @@ def test_mean_and_deviation_normalise(args):
     np.testing.assert_allclose(normalised, (raw - mean) / std, atol=1e-4)
 
 
-def test_single_image_is_read_as_validation_reads_it(args, tmp_path):
+def photographs(count):
+    """Smooth images of many sizes, whose crops differ where they are off by a pixel."""
     random = np.random.RandomState(0)
-    photograph = cv2.resize(random.randint(0, 256, (20, 30, 3), dtype=np.uint8), (90, 60))
-    cv2.imwrite(str(tmp_path / 'a.png'), photograph)
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
-    writer.write_idx(0, mx.recordio.pack_img(mx.recordio.IRHeader(0, 0.0, 0, 0), photograph, img_fmt='.png'))
-    writer.close()
-    args.data_val, args.batch_size, args.data_val_resize = tmp_path / 'val.rec', 1, 40
-    (image,), _ = read(load(args)[1], 0)
-    np.testing.assert_allclose(data.load_image(tmp_path / 'a.png', args)[0], image, atol=1e-5)
+    for _ in range(count):
+        height, width = random.randint(40, 120, size=2)
+        yield cv2.resize(random.randint(0, 256, (9, 9, 3), dtype=np.uint8), (width, height))
 
 
-@pytest.mark.parametrize('size', [1, 3])
-def test_synthetic_data(size):
-    args = make_args(data_backend='synthetic', num_examples=100, batch_size=8 * size, num_classes=5)
-    seen = 0
-    for rank in range(size):
-        train, val = load(args, rank, size)
-        assert len(train) == {1: 12, 3: 4}[size]
-        images, labels = read(val, 0)
-        seen += len(labels)
-        assert images.shape[1:] == (3, 32, 32)
-        assert set(labels) <= set(range(5))
-        training_images, training_labels = read(train, 0)
-        np.testing.assert_array_equal(training_images[:8], images[:8])
-        assert training_labels[:8] == labels[:8]
-    assert seen == 100
+@pytest.mark.parametrize('extension', ['.png', '.jpg'])
+def test_validation_cuts_out_what_opencv_does(args, tmp_path, extension):
+    encoded = [cv2.imencode(extension, image)[1] for image in photographs(20)]
+    args.data_val = write_records(tmp_path, [image.tobytes() for image in encoded], split='val')
+    args.data_val_resize = 40
+    images, _ = read(load(args)[1])
+    expected = np.stack([evaluation_image(cv2.imdecode(image, cv2.IMREAD_COLOR), args) for image in encoded])
+    difference = np.abs(images - expected)
+    assert difference.mean() < 0.002 * np.ptp(expected)
+    assert difference.max() < 0.02 * np.ptp(expected)
+
+
+def test_backends_validate_the_same_images(small_data):
+    images = [read(load(make_args(small_data, backend, mode='val'))[1])[0] for backend in RECORD_BACKENDS]
+    assert np.abs(images[0] - images[1]).mean() < 0.02 * np.ptp(images[0])
+
+
+def test_four_channels_and_layouts(args):
+    """What the backends give is what `as_network_input` makes of plain images."""
+    (plain, _), (plain_validation, _) = (read(iterator) for iterator in load(args))
+    args.image_shape, args.input_layout = (4, 32, 32), 'NHWC'
+    for iterator, expected in zip(load(args), (plain, plain_validation)):
+        images, _ = read(iterator)
+        assert images.shape[1:] == (32, 32, 4)
+        np.testing.assert_array_equal(images, as_network_input(mx.nd.array(expected), args).asnumpy())
 
 
 def test_several_devices_share_a_batch(args, monkeypatch):
-    monkeypatch.setattr(data.distributed, 'devices', lambda _: [mx.cpu(0), mx.cpu(1)])
-    _, val = load(args)
-    assert (val.batch_size, val.num_devices) == (8, 2)
-    val.reset(0)
-    batches = list(val)
-    assert [len(per_device) for per_device in batches] == [2] * 5
+    without_augmentation(args)
+    expected = [read(iterator) for iterator in load(args)]
+    monkeypatch.setattr(distributed, 'devices', lambda _: [mx.cpu(0), mx.cpu(1)])
+    iterators = load(args)
+    for iterator, (images, labels) in zip(iterators, expected):
+        assert (iterator.batch_size, iterator.num_devices) == (8, 2)
+        on_devices, labels_on_devices = read(iterator)
+        assert labels_on_devices == labels
+        np.testing.assert_array_equal(on_devices, images)
+    iterators[1].reset(0)
+    batches = list(iterators[1])
     assert [batch.data[0].context for batch in batches[0]] == [mx.cpu(0), mx.cpu(1)]
     # 70 images in batches of 16: the last has 6, all of them on the first device.
     assert [batch.pad for batch in batches[-1]] == [2, 8]
@@ -220,6 +208,60 @@ def test_batch_larger_than_the_data_set(args):
     args.batch_size = 256
     with pytest.raises(UserError, match='--batch-size 256: the 240 training images do not fill one batch'):
         load(args)
+
+
+def test_label_of_a_record_with_several(args, tmp_path):
+    """The first one counts, and the image behind them is found."""
+    image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
+    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
+    writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, np.array([4.0, 7.0]), 0, 0), image))
+    writer.close()
+    args.data_val = tmp_path / 'val.rec'
+    images, labels = read(load(raw_pixels(args))[1])
+    assert labels == [4]
+    assert (images == 99).all()
+
+
+@pytest.mark.parametrize('bad', [b'', b'this is no image', cv2.imencode('.png', np.zeros((9, 9, 3)))[1].tobytes()[:60]])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_image_that_does_not_decode(args, tmp_path, bad, split):
+    images = [np.full((40, 40, 3), index, dtype=np.uint8) for index in range(64)]
+    images[41] = bad
+    path = write_records(tmp_path, images, split=split)
+    setattr(args, f'data_{split}', path)
+    args.num_examples = 64
+    offset = (tmp_path / f'{split}.idx').read_text().splitlines()[41].split()[1]
+    iterator = load(args)[('train', 'val').index(split)]
+    with pytest.raises(UserError, match=rf'{split}\.rec: record 41 at byte {offset}: its image does not decode'):
+        read(iterator)
+
+
+@pytest.mark.parametrize('cut', [2, 300])
+def test_jpeg_that_is_cut_short_is_read(args, tmp_path, cut):
+    """Its upper part is there, as in the original of this package."""
+    image = cv2.resize(np.random.RandomState(0).randint(0, 256, (9, 9, 3), dtype=np.uint8), (64, 64))
+    encoded = cv2.imencode('.jpg', image)[1].tobytes()
+    args.data_val = write_records(tmp_path, [encoded, encoded[:-cut]], split='val')
+    (whole, part), _ = read(load(args)[1])
+    np.testing.assert_allclose(part[:, :8], whole[:, :8], atol=0.05)
+
+
+@pytest.mark.parametrize('size', [1, 3])
+def test_synthetic_data(size):
+    args = make_args(backend='synthetic', num_examples=100, batch_size=8 * size, num_classes=5)
+    seen = 0
+    for rank in range(size):
+        train, val = load(args, rank, size)
+        assert len(train) == {1: 12, 3: 4}[size]
+        images, labels = read(val)
+        seen += len(labels)
+        assert images.shape[1:] == (3, 32, 32)
+        assert set(labels) <= set(range(5))
+        training_images, training_labels = read(train)
+        np.testing.assert_array_equal(training_images[:8], images[:8])
+        assert training_labels[:8] == labels[:8]
+        np.testing.assert_array_equal(read(load(args, rank, size)[0], 1)[0], training_images)
+    assert seen == 100
 
 
 @pytest.mark.parametrize(
@@ -232,6 +274,14 @@ def test_batch_larger_than_the_data_set(args):
         ({'max_random_area': 1.5}, r'needed is 0 < min <= max <= 1'),
         ({'data_mxnet_threads': 0}, r'--data-mxnet-threads 0'),
         ({'num_examples': 0}, r'--num-examples 0'),
+        ({'max_random_h': 200}, r'--max-random-h 200: needed is 0 to 180'),
+        ({'contrast': -0.5}, r'--contrast -0.5: needed is 0 or more'),
+        ({'min_random_scale': 2.0}, r'--min-random-scale 2 --max-random-scale 1'),
+        ({'min_crop_size': 20}, r'--min-crop-size 20 --max-crop-size -1'),
+        ({'random_crop': 1, 'max_random_scale': 2.0}, r'--random-crop --max-random-scale: .*--random-resized-crop 0'),
+        ({'dali_threads': 0}, r'--dali-threads 0: needed is at least 1'),
+        ({'dali_prefetch_queue': 0}, r'--dali-prefetch-queue 0'),
+        ({'dali_nvjpeg_memory_padding': -1}, r'--dali-nvjpeg-memory-padding -1: needed is at least 0'),
     ],
 )
 def test_contradicting_options(changes, message):
@@ -242,27 +292,3 @@ def test_contradicting_options(changes, message):
 def test_more_examples_than_there_are(small_data):
     with pytest.raises(UserError, match=r'--num-examples 241: .* holds 240'):
         data.resolve_dataset(make_args(small_data, num_examples=241))
-
-
-def test_class_names(tmp_path):
-    (tmp_path / 'classes.txt').write_text('cat\ndog\n\n')
-    assert data.find_class_names([tmp_path / 'elsewhere', tmp_path], 2) == ['cat', 'dog']
-    assert data.find_class_names([tmp_path], 3) == ['class 0', 'class 1', 'class 2']
-    imagenet = data.find_class_names([tmp_path], 1000)
-    assert imagenet[281] == 'n02123045 tabby, tabby cat'
-    (tmp_path / 'classes.txt').write_text('n02123045\nn01440764\n')
-    assert data.find_class_names([tmp_path], 2) == ['n02123045 tabby, tabby cat', 'n01440764 tench, Tinca tinca']
-
-
-def test_class_names_that_are_no_text(tmp_path):
-    (tmp_path / 'classes.txt').write_bytes('Käse\n'.encode('latin-1'))
-    with pytest.raises(UserError, match=r'classes\.txt: cannot read the names'):
-        data.read_class_names(tmp_path)
-
-
-@pytest.mark.parametrize('content', [b'', b'this is no image'])
-def test_image_that_does_not_decode(args, tmp_path, content):
-    path = tmp_path / 'a.jpg'
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r'a\.jpg: not an image that OpenCV can decode'):
-        data.load_image(path, args)

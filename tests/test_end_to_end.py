@@ -381,3 +381,61 @@ def test_demo_reaches_its_accuracy(tmp_path):
     for name in ('report.json', 'model_best.params', 'curves.png'):
         assert f'{tmp_path}/run/{name}' in output
         assert (tmp_path / 'run' / name).stat().st_size > 0
+
+
+class TestReadingAlone:
+    @pytest.mark.parametrize('backend', ['dali-cpu', 'mxnet', 'synthetic'])
+    @pytest.mark.parametrize(('mode', 'images'), [('train', 240), ('val', 70)])
+    def test_reads_an_epoch(self, small_data, tmp_path, backend, mode, images):
+        options = ['--test-io', '--test-io-mode', mode, '--data-backend', backend, '--disp-batches', '2']
+        options += ['--num-examples', images] if backend == 'synthetic' else []
+        output = succeed('./runner', *SMALL, '--data-root', small_data, '--workspace', tmp_path, *options)
+        assert 'step 2/' in output
+        final = output.splitlines()[-1]
+        assert final.startswith(f'read {images} images in ')
+        logged = json.loads((tmp_path / 'dllogger_log.log').read_text().splitlines()[-1][len('DLLL ') :])
+        assert logged['step'] == []
+        assert f'{logged["data"][f"{mode}.ips"]:.1f} images/s' in final
+        assert not (tmp_path / 'report.json').exists()
+
+    def test_processes_are_added_up(self, small_data, tmp_path):
+        command = ['./runner', '-n', '2', *SMALL, '--data-root', small_data, '--workspace', tmp_path, '--test-io']
+        output = succeed(*command, '--test-io-mode', 'val')
+        assert 'read 70 images in ' in output
+
+
+def test_image_that_breaks_in_the_middle(small_data, tmp_path):
+    """The run ends with the record's place, and the checkpoint of the epoch before it is whole."""
+    data = shutil.copytree(small_data, tmp_path / 'data')
+    offset = int((data / 'train.idx').read_text().splitlines()[100].split()[1])
+    workspace = tmp_path / 'run'
+    run = ['./runner', *SMALL, '--data-root', data, '--workspace', workspace, '--warmup-epochs', '0', '--seed', '1']
+    process = subprocess.Popen(
+        [str(part) for part in [*run, '-e', '200']],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith('saved'):
+            break
+    with (data / 'train.rec').open('r+b') as records:
+        # Behind the headers of record and image.
+        records.seek(offset + 8 + 24)
+        records.write(bytes(200))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f'train.rec: record 100 at byte {offset}: its image does not decode' in errors.splitlines()[-1]
+    succeed(
+        './runner',
+        *SMALL,
+        '--data-root',
+        data,
+        '--mode',
+        'val',
+        '--load',
+        workspace / 'model_best.params',
+        '--workspace',
+        tmp_path / 'validation',
+    )

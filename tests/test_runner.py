@@ -28,7 +28,6 @@ def test_defaults_on_a_cpu():
         '--device': 'cpu',
         '--dtype': 'float32',
         '--kv-store': 'horovod',
-        '--data-backend': 'mxnet',
         '--batch-size': '192',
         '--num-epochs': '90',
         '--lr': '0.192',
@@ -52,7 +51,7 @@ def test_gpus_are_asked_nothing():
     expected = {'--dtype': 'float16', '--fuse-bn-relu': '1', '--fuse-bn-add-relu': '1', '--input-layout': 'NCHW'}
     expected.update({f'--{name}-layout': 'NHWC' for name in ('conv', 'batchnorm', 'pooling')})
     assert expected.items() <= options.items()
-    assert '--image-shape' not in options
+    assert options['--image-shape'] == '4,224,224'
     assert environment['OMP_NUM_THREADS'] == '1'
 
 

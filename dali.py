@@ -1,0 +1,309 @@
+"""The backends `dali-gpu` and `dali-cpu`: NVIDIA DALI decodes and augments, behind the iterators' contract.
+
+The records are read here and handed to DALI, so that an epoch holds exactly the examples that `sampling.py` gives to
+this process, in that order. DALI's own record reader keeps a shuffle buffer whose state is lost with the process, and
+cannot say which record did not decode.
+"""
+
+import importlib
+import importlib.util
+from collections import deque
+from contextlib import contextmanager
+
+import numpy as np
+
+import distributed
+from batches import DeviceBatches
+from compat import mx
+from errors import UserError
+from images import RGB_CHANNELS, check_decodable
+from recordio import RecordFile, index_path
+from sampling import check_training_steps, derive_seed, training_order, validation_bounds, validation_steps
+
+# What the training crop is where nobody chooses.
+RANDOM_CROP = {
+    'min_random_area': 0.08,
+    'max_random_area': 1.0,
+    'min_random_aspect_ratio': 3 / 4,
+    'max_random_aspect_ratio': 4 / 3,
+}
+MEBIBYTE = 1 << 20
+LEAST_VALUES = {
+    'dali_threads': 1,
+    'dali_validation_threads': 1,
+    'dali_prefetch_queue': 1,
+    'dali_nvjpeg_memory_padding': 0,
+    'dali_nvjpeg_width_hint': 0,
+    'dali_nvjpeg_height_hint': 0,
+}
+
+
+def is_installed():
+    return importlib.util.find_spec('nvidia') is not None and importlib.util.find_spec('nvidia.dali') is not None
+
+
+def add_dali_args(parser):
+    group = parser.add_argument_group('DALI data backend', 'What --data-backend dali-gpu and dali-cpu can do')
+    group.add_argument(
+        '--dali-separ-val', action='store_true', help='validate the whole set on each process, and not its share of it'
+    )
+    threads = 'no more than its cores'
+    group.add_argument('--dali-threads', type=int, help=f'threads of a process in training (default: 3; {threads})')
+    group.add_argument(
+        '--dali-validation-threads', type=int, help=f'threads of a process in validation (default: 10; {threads})'
+    )
+    group.add_argument(
+        '--dali-prefetch-queue', type=int, default=2, help='batches that are made ahead (default: %(default)s)'
+    )
+    group.add_argument(
+        '--dali-fuse-decoder',
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help='decode only the crop of a training image, and not all of it (default: %(default)s)',
+    )
+    group.add_argument(
+        '--dali-nvjpeg-memory-padding',
+        type=int,
+        default=64,
+        help='dali-gpu: MiB that the decoder reserves on host and GPU (default: %(default)s)',
+    )
+    group.add_argument(
+        '--dali-nvjpeg-width-hint',
+        type=int,
+        default=5980,
+        help='dali-gpu: width of the largest image, for which the decoder reserves memory (default: %(default)s)',
+    )
+    group.add_argument(
+        '--dali-nvjpeg-height-hint', type=int, default=6430, help='dali-gpu: its height (default: %(default)s)'
+    )
+    group.add_argument(
+        '--dali-dont-use-mmap', action='store_true', help='read record files, and do not map them into memory'
+    )
+    return group
+
+
+def check_dali_args(args):
+    """Raises `UserError` for options that have no meaning here."""
+    for name, least in LEAST_VALUES.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least {least}')
+
+
+def load_dali(args):
+    """Loads DALI's libraries.
+
+    That must be before Horovod is imported, which makes the libjpeg and zlib inside of libmxnet.so visible to all
+    libraries that are loaded later; DALI's crash with them.
+
+    Raises:
+        UserError: the chosen backend cannot run here.
+    """
+    try:
+        importlib.import_module('nvidia.dali.fn')
+    except ImportError as error:
+        missing = 'is not installed' if not is_installed() else f'does not start ({error})'
+        raise UserError(f'--data-backend {args.data_backend}: DALI {missing}; use --data-backend mxnet') from None
+    if args.data_backend == 'dali-gpu' and args.device == 'cpu':
+        raise UserError('--data-backend dali-gpu: it decodes on a GPU; use --data-backend dali-cpu')
+
+
+def dali_data_loader(args, kv):
+    """Training and validation iterators over record files."""
+    devices = distributed.devices(args)
+    process_batch = args.batch_size // kv.size()
+    train = _training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
+    has_validation = 'val' in args.mode and args.data_val is not None
+    val = _validation_data(args, kv, devices, process_batch) if has_validation else None
+    return train, val
+
+
+def _training_data(args, kv, devices, process_batch):
+    records = _open(args, args.data_train, args.data_train_idx)
+    num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
+    share = num_steps * process_batch
+
+    def start_epoch(epoch):
+        order = training_order(len(records), num_steps, process_batch, kv.size(), kv.rank(), args.seed, epoch)
+        seed = derive_seed(args.seed, epoch, kv.rank())
+        return _run(args, records, order, share, devices, _training_images, _threads(args.dali_threads, 3), seed)
+
+    return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
+
+
+def _validation_data(args, kv, devices, process_batch):
+    records = _open(args, args.data_val, args.data_val_idx)
+    begin, end = validation_bounds(args, len(records), kv)
+    share = end - begin
+    batch_size, num_steps = validation_steps(share, process_batch, len(devices))
+    # The last batch is filled up with its last example.
+    order = np.minimum(np.arange(begin, begin + num_steps * batch_size), end - 1).reshape(num_steps, batch_size)
+
+    def start_epoch(_):
+        threads = _threads(args.dali_validation_threads, 10)
+        return _run(args, records, order, share, devices, _validation_images, threads, seed=0)
+
+    return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
+
+
+def _open(args, record_path, idx_path):
+    return RecordFile(record_path, index_path(record_path, idx_path), use_mmap=not args.dali_dont_use_mmap)
+
+
+def _threads(chosen, default):
+    return chosen or min(default, distributed.available_cores())
+
+
+def _run(args, records, order, num_counted, devices, make_images, num_threads, seed):
+    """Starts a pipeline per device and returns the iterator over their batches.
+
+    Args:
+        order: record numbers, of shape (steps, batch size of the process).
+        num_counted: how many of them count; the rest is padding.
+        make_images: a function `(args, encoded)` that says in DALI's operators how images are made.
+    """
+    feeds = [Feed(records, numbers) for numbers in np.split(order, len(devices), axis=1)]
+    with distributed.threads_on_all_cores():
+        pipelines = [
+            _build(args, feed, device, make_images, num_threads, derive_seed(seed, index))
+            for index, (feed, device) in enumerate(zip(feeds, devices))
+        ]
+    return _batches(args, records, order, num_counted, devices, feeds, pipelines)
+
+
+class Feed:
+    """Reads one device's encoded images in order, a batch at a time, and keeps the labels for when they come back.
+
+    Args:
+        order: record numbers, of shape (steps, batch size).
+    """
+
+    def __init__(self, records, order):
+        self._records = records
+        self._order = order
+        self.batch_size = order.shape[1]
+        self.labels = deque()
+
+    def __iter__(self):
+        for step, numbers in enumerate(self._order):
+            for following in self._order[step + 1 : step + 2]:
+                self._records.expect(following)
+            examples = [self._records.read(number) for number in numbers]
+            self.labels.append(np.array([example.label for example in examples], dtype=np.float32))
+            yield [np.frombuffer(example.image, dtype=np.uint8) for example in examples]
+            # DALI has its copies by the time that it asks for more.
+            self._records.release()
+
+
+def _build(args, feed, device, make_images, num_threads, seed):
+    from nvidia.dali import Pipeline, fn, types
+
+    pipeline = Pipeline(
+        batch_size=feed.batch_size,
+        num_threads=num_threads,
+        device_id=None if args.device == 'cpu' else device.device_id,
+        seed=seed,
+        prefetch_queue_depth=args.dali_prefetch_queue,
+    )
+    with pipeline:
+        encoded = fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1)
+        pipeline.set_outputs(make_images(args, encoded))
+    pipeline.build()
+    return pipeline
+
+
+def _batches(args, records, order, num_counted, devices, feeds, pipelines):
+    from nvidia.dali.plugin.mxnet import feed_ndarray
+
+    for step in range(len(order)):
+        # An error is told as soon as it happens, which may be some batches ahead.
+        in_work = order[step : step + args.dali_prefetch_queue + 1].ravel()
+        counted = num_counted - step * order.shape[1]
+        per_device = []
+        for index, (device, feed, pipeline) in enumerate(zip(devices, feeds, pipelines)):
+            with _explained_errors(records, in_work):
+                (images,) = pipeline.run()
+            images = images.as_tensor()
+            data = mx.nd.zeros(images.shape(), ctx=device, dtype=args.dtype)
+            # The copy goes past MXNet's engine, so the memory must be ready, and nobody else's.
+            data.wait_to_read()
+            feed_ndarray(images, data)
+            label = mx.nd.array(feed.labels.popleft(), ctx=device)
+            pad = min(feed.batch_size, max(0, (index + 1) * feed.batch_size - counted))
+            per_device.append(mx.io.DataBatch(data=[data], label=[label], pad=pad))
+        yield per_device
+
+
+@contextmanager
+def _explained_errors(records, numbers):
+    """Finds the record that stopped a pipeline."""
+    try:
+        yield
+    except RuntimeError as error:
+        check_decodable(records, numbers, distributed.available_cores())
+        if 'decoder' in str(error):
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f'{records.path}: DALI cannot decode one of {len(numbers)} records ({reason})') from None
+        raise
+
+
+def _training_images(args, encoded):
+    from nvidia.dali import fn, types
+
+    crop = {
+        'random_area': (args.min_random_area, args.max_random_area),
+        'random_aspect_ratio': (args.min_random_aspect_ratio, args.max_random_aspect_ratio),
+    }
+    size = args.image_shape[1:]
+    decoder = {'output_type': types.RGB, **decoder_settings(args)}
+    if args.dali_fuse_decoder:
+        images = fn.decoders.image_random_crop(encoded, **decoder, **crop)
+        images = fn.resize(images, size=size, antialias=False)
+    else:
+        images = fn.decoders.image(encoded, **decoder)
+        images = fn.random_resized_crop(images, size=size, antialias=False, **crop)
+    mirror = fn.random.coin_flip(probability=0.5) if args.random_mirror else 0
+    return _normalize(args, images, mirror=mirror)
+
+
+def _validation_images(args, encoded):
+    from nvidia.dali import fn, types
+
+    # The same pixels as in `images.evaluation_image`: sizes rounded down, plain bilinear interpolation.
+    height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
+    size = args.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
+    images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(args))
+    images = fn.resize(images, size=fn.cast(size, dtype=types.FLOAT), antialias=False)
+    return _normalize(args, images, crop=args.image_shape[1:], rounding='truncate')
+
+
+def decoder_settings(args):
+    """Where images are decoded, and the memory that nvJPEG reserves for it."""
+    if args.data_backend == 'dali-cpu':
+        return {'device': 'cpu'}
+    padding = args.dali_nvjpeg_memory_padding * MEBIBYTE
+    return {
+        'device': 'mixed',
+        'host_memory_padding': padding,
+        'device_memory_padding': padding,
+        'preallocate_width_hint': args.dali_nvjpeg_width_hint,
+        'preallocate_height_hint': args.dali_nvjpeg_height_hint,
+    }
+
+
+def _normalize(args, images, **crop_or_mirror):
+    """Makes of decoded images what the network takes, on the device that it computes on."""
+    from nvidia.dali import fn, types
+
+    if args.device == 'gpu' and args.data_backend == 'dali-cpu':
+        images = images.gpu()
+    return fn.crop_mirror_normalize(
+        images,
+        dtype=types.FLOAT16 if args.dtype == 'float16' else types.FLOAT,
+        output_layout='CHW' if args.input_layout == 'NCHW' else 'HWC',
+        mean=list(args.rgb_mean),
+        std=list(args.rgb_std),
+        pad_output=args.image_shape[0] > RGB_CHANNELS,
+        **crop_or_mirror,
+    )

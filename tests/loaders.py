@@ -1,0 +1,84 @@
+"""Data loaders as train.py makes them, and what comes out of them."""
+
+import argparse
+from collections import namedtuple
+
+import cv2
+import numpy as np
+
+import dali
+import data
+import mxnet_data
+from compat import mx
+
+Processes = namedtuple('Processes', 'rank size')
+RECORD_BACKENDS = ('mxnet', 'dali-cpu')
+
+
+def make_args(folder=None, backend='mxnet', **changes):
+    parser = argparse.ArgumentParser()
+    data.add_data_args(parser)
+    data.add_augmentation_args(parser)
+    dali.add_dali_args(parser)
+    mxnet_data.add_mxnet_data_args(parser)
+    args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32', '--data-backend', backend])
+    if folder:
+        args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'
+    settings = {
+        'mode': 'train_val',
+        'batch_size': 16,
+        'seed': 1,
+        'device': 'cpu',
+        'gpus': [0],
+        'num_classes': None,
+        'input_layout': 'NCHW',
+        'dtype': 'float32',
+    }
+    for name, value in {**settings, **changes}.items():
+        setattr(args, name, value)
+    data.resolve_backend(args)
+    return args
+
+
+def load(args, rank=0, size=1):
+    """(training, validation) iterators of one process of several."""
+    data.check_data_args(args)
+    return data.get_data_loader(args)(args, Processes(lambda: rank, lambda: size))
+
+
+def read(iterator, epoch=0):
+    """The counted images and labels of an epoch, of all devices."""
+    iterator.reset(epoch)
+    images, labels = [], []
+    for batches in iterator:
+        assert len(batches) == iterator.num_devices
+        for batch in batches:
+            counted = iterator.batch_size - batch.pad
+            images.append(batch.data[0][:counted].asnumpy())
+            labels.extend(batch.label[0][:counted].asnumpy().astype(int).tolist())
+    return np.concatenate(images), labels
+
+
+def without_augmentation(args):
+    """Training images as they are."""
+    args.random_mirror = 0
+    args.min_random_area = args.max_random_area = 1
+    args.min_random_aspect_ratio = args.max_random_aspect_ratio = 1
+    return args
+
+
+def write_records(folder, images, labels=None, split='train', extension='.png'):
+    """A record file of uint8 images `(H, W, 3)` in blue, green, red; returns its path."""
+    writer = mx.recordio.MXIndexedRecordIO(str(folder / f'{split}.idx'), str(folder / f'{split}.rec'), 'w')
+    for key, image in enumerate(images):
+        encoded = image if isinstance(image, bytes) else cv2.imencode(extension, image)[1].tobytes()
+        label = float(labels[key]) if labels else 0.0
+        writer.write_idx(key, mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), encoded))
+    writer.close()
+    return folder / f'{split}.rec'
+
+
+def raw_pixels(args):
+    """Switches normalisation off."""
+    args.rgb_mean, args.rgb_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return args

@@ -1,0 +1,128 @@
+"""dali.py: what only this backend has."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL, assert_user_error, call, succeed
+from loaders import load, make_args, read
+
+import dali
+import data
+from errors import UserError
+
+
+@pytest.fixture
+def args(small_data):
+    args = make_args(small_data, 'dali-cpu')
+    data.resolve_dataset(args)
+    return args
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'dali_threads': 1, 'dali_validation_threads': 1},
+        {'dali_prefetch_queue': 4},
+        {'dali_dont_use_mmap': True},
+    ],
+)
+def test_settings_that_do_not_change_the_images(args, changes):
+    expected = [read(iterator) for iterator in load(args)]
+    for name, value in changes.items():
+        setattr(args, name, value)
+    for iterator, (images, labels) in zip(load(args), expected):
+        images_again, labels_again = read(iterator)
+        assert labels_again == labels
+        np.testing.assert_array_equal(images_again, images)
+
+
+def test_fused_decoder_crops_the_same_way(args):
+    """Both cut at random; the pixels differ, the statistics hardly do."""
+    fused, labels = read(load(args)[0])
+    args.dali_fuse_decoder = 0
+    separate, labels_again = read(load(args)[0])
+    assert labels_again == labels
+    assert not np.array_equal(separate, fused)
+    assert abs(separate.mean() - fused.mean()) < 0.1
+
+
+def test_where_images_are_decoded(args):
+    assert dali.decoder_settings(args) == {'device': 'cpu'}
+    args.data_backend, args.dali_nvjpeg_memory_padding = 'dali-gpu', 16
+    args.dali_nvjpeg_width_hint, args.dali_nvjpeg_height_hint = 500, 400
+    assert dali.decoder_settings(args) == {
+        'device': 'mixed',
+        'host_memory_padding': 16 << 20,
+        'device_memory_padding': 16 << 20,
+        'preallocate_width_hint': 500,
+        'preallocate_height_hint': 400,
+    }
+
+
+def test_pages_of_the_file_are_let_go(args):
+    """The resident part of the mapped file does not grow with what was read."""
+    records = dali.RecordFile(args.data_train, args.data_train.with_suffix('.idx'), use_mmap=True)
+    size = args.data_train.stat().st_size
+    for number in range(len(records)):
+        bytes(records.read(number).image)
+    assert resident_bytes(args.data_train) > 0.8 * size
+    records.release()
+    assert resident_bytes(args.data_train) < 0.2 * size
+
+
+def resident_bytes(path):
+    """How much of a mapped file this process has in memory, as the system counts it."""
+    in_mapping, total = False, 0
+    for line in Path('/proc/self/smaps').read_text().splitlines():
+        if '-' in line.split()[0]:
+            in_mapping = line.endswith(str(path))
+        elif in_mapping and line.startswith('Rss:'):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def test_default_backend():
+    args = make_args(backend='mxnet')
+    args.data_backend = None
+    assert data.resolve_backend(args) is None
+    assert args.data_backend == 'dali-cpu'
+    assert make_args(backend='mxnet').min_random_area == 0.05
+    assert make_args(backend='dali-cpu').min_random_area == 0.08
+    assert make_args(backend='dali-cpu', min_random_area=0.3).min_random_area == 0.3
+
+
+def test_augmentation_of_another_backend():
+    with pytest.raises(UserError, match='--brightness 0.2: --data-backend dali-cpu cannot do that; .* mxnet'):
+        make_args(backend='dali-cpu', brightness=0.2)
+
+
+def test_dali_gpu_without_a_gpu(small_data):
+    result = call('./runner', *SMALL, '--data-root', small_data, '--data-backend', 'dali-gpu')
+    assert_user_error(result, '--data-backend dali-gpu', 'use --data-backend dali-cpu')
+
+
+@pytest.fixture
+def environment_without_dali(tmp_path):
+    """Environment variables under which Python finds no DALI: a package of that name that is empty comes first."""
+    (tmp_path / 'nvidia').mkdir()
+    (tmp_path / 'nvidia' / '__init__.py').touch()
+    return {'PYTHONPATH': str(tmp_path)}
+
+
+def test_without_dali(small_data, tmp_path, environment_without_dali):
+    command = ['./runner', *SMALL, '--data-root', small_data, '-e', '1', '--workspace', tmp_path / 'run']
+    result = call(*command, '--data-backend', 'dali-cpu', env=environment_without_dali)
+    assert_user_error(result, '--data-backend dali-cpu: DALI is not installed', 'use --data-backend mxnet')
+    output = succeed(*command, env=environment_without_dali)
+    assert output.count('DALI is not installed: the data are read by --data-backend mxnet') == 1
+
+
+def test_two_processes_with_horovod(small_data, trained):
+    """Horovod and DALI in one process; and every process validates its share, or everything."""
+    command = ['./runner', '-n', '2', *SMALL, '--data-root', small_data, '--mode', 'val', '--data-backend', 'dali-cpu']
+    command += ['--load', trained / 'model_best.params', '--workspace', trained / 'validation']
+    alone = succeed('./runner', *command[3:])
+    expected = alone.split('top-1 ')[1].split(',')[0]
+    for options in ((), ('--dali-separ-val',)):
+        assert f'top-1 {expected},' in succeed(*command, *options)

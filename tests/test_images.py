@@ -1,0 +1,54 @@
+"""images.py and class_names.py: single images and what their classes are called."""
+
+import cv2
+import numpy as np
+import pytest
+from loaders import load, make_args, read, write_records
+
+from class_names import find_class_names, read_class_names
+from errors import UserError
+from images import decode_image, is_cut_short, load_image
+
+
+def test_single_image_is_read_as_validation_reads_it(tmp_path):
+    random = np.random.RandomState(0)
+    photograph = cv2.resize(random.randint(0, 256, (20, 30, 3), dtype=np.uint8), (90, 60))
+    cv2.imwrite(str(tmp_path / 'a.png'), photograph)
+    args = make_args(mode='val', data_val=write_records(tmp_path, [photograph], split='val'), data_val_resize=40)
+    (image,), _ = read(load(args)[1])
+    np.testing.assert_array_equal(load_image(tmp_path / 'a.png', args)[0], image)
+
+
+def test_jpeg_that_is_cut_short():
+    random = np.random.RandomState(0)
+    encoded = cv2.imencode('.jpg', random.randint(0, 256, (64, 64, 3), dtype=np.uint8))[1].tobytes()
+    assert not is_cut_short(encoded)
+    for part in (encoded[:-2], encoded[: len(encoded) // 2]):
+        assert is_cut_short(part)
+        assert decode_image(part).shape == (64, 64, 3)
+    assert not is_cut_short(encoded[:100])
+    assert decode_image(encoded[:100]) is None
+
+
+def test_class_names(tmp_path):
+    (tmp_path / 'classes.txt').write_text('cat\ndog\n\n')
+    assert find_class_names([tmp_path / 'elsewhere', tmp_path], 2) == ['cat', 'dog']
+    assert find_class_names([tmp_path], 3) == ['class 0', 'class 1', 'class 2']
+    imagenet = find_class_names([tmp_path], 1000)
+    assert imagenet[281] == 'n02123045 tabby, tabby cat'
+    (tmp_path / 'classes.txt').write_text('n02123045\nn01440764\n')
+    assert find_class_names([tmp_path], 2) == ['n02123045 tabby, tabby cat', 'n01440764 tench, Tinca tinca']
+
+
+def test_class_names_that_are_no_text(tmp_path):
+    (tmp_path / 'classes.txt').write_bytes('Käse\n'.encode('latin-1'))
+    with pytest.raises(UserError, match=r'classes\.txt: cannot read the names'):
+        read_class_names(tmp_path)
+
+
+@pytest.mark.parametrize('content', [b'', b'this is no image'])
+def test_image_that_does_not_decode(tmp_path, content):
+    path = tmp_path / 'a.jpg'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.jpg: not an image that OpenCV can decode'):
+        load_image(path, make_args())

@@ -1,0 +1,46 @@
+"""sampling.py: who reads which example when."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sampling import shard_bounds, training_order, validation_steps
+
+
+@pytest.mark.parametrize(('num_examples', 'num_shards'), [(10, 1), (10, 3), (7, 4), (2, 3)])
+def test_shards_are_the_whole(num_examples, num_shards):
+    shards = [range(*shard_bounds(num_examples, num_shards, shard)) for shard in range(num_shards)]
+    assert [example for shard in shards for example in shard] == list(range(num_examples))
+
+
+def epoch_order(epoch, num_examples=103, num_shards=3, seed=5):
+    """The examples of all shards in an epoch, in batches of 8: `(shards, steps, 8)`."""
+    num_steps = num_examples // (8 * num_shards)
+    return np.stack(
+        [training_order(num_examples, num_steps, 8, num_shards, shard, seed, epoch) for shard in range(num_shards)]
+    )
+
+
+def test_an_epoch_has_no_example_twice():
+    examples = epoch_order(0).ravel()
+    assert len(examples) == 96
+    assert len(set(examples)) == 96
+    assert set(examples) <= set(range(103))
+
+
+def test_all_are_left_out_equally_often():
+    read = Counter(example for epoch in range(103) for example in epoch_order(epoch).ravel())
+    assert set(read.values()) == {96}
+
+
+def test_order_follows_from_seed_and_epoch():
+    np.testing.assert_array_equal(epoch_order(2), epoch_order(2))
+    assert not np.array_equal(epoch_order(2), epoch_order(3))
+    assert not np.array_equal(epoch_order(2), epoch_order(2, seed=6))
+
+
+def test_a_small_share_makes_small_batches():
+    assert validation_steps(100, 16, 2) == (16, 7)
+    assert validation_steps(5, 16, 2) == (6, 1)
+    assert validation_steps(0, 16, 2)[1] == 0
