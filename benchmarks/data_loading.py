@@ -1,0 +1,167 @@
+#!/usr/bin/env python
+"""How fast images come: the package's backends beside decoding alone, and PyTorch's DataLoader where it is installed.
+
+    benchmarks/data_loading.py [--images 2000] [--threads 2] [--rounds 3] [--torch-python PYTHON]
+
+Makes JPEGs of 500x375 at quality 95, and reads them for training at 224 px, by turns in one run: `./runner --test-io`
+with every backend, OpenCV decoding with as many threads (the limit), and torchvision's RandomResizedCrop in a
+DataLoader with as many workers. Then reads four times as many records, and prints how much memory each took.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from bare_loop import PROJECT, bound_threads
+from tabulate import tabulate
+
+sys.path.append(str(PROJECT))
+
+from recordio import RecordFile, pack_image
+
+WIDTH, HEIGHT, QUALITY = 500, 375, 95
+CLASSES = 10
+BATCH_SIZE = 64
+MEBIBYTE = 1 << 20
+READERS = {
+    'dali-cpu, fused decoder': ['--data-backend', 'dali-cpu'],
+    'dali-cpu, decode then crop': ['--data-backend', 'dali-cpu', '--dali-fuse-decoder', '0'],
+    'mxnet': ['--data-backend', 'mxnet'],
+    'dali-cpu, validation': ['--data-backend', 'dali-cpu', '--test-io-mode', 'val'],
+    'mxnet, validation': ['--data-backend', 'mxnet', '--test-io-mode', 'val'],
+}
+LIMIT, TORCH = 'decoding alone', 'PyTorch DataLoader'
+
+# Runs where torch is; torchvision decodes by way of Pillow, as most of its users do.
+TORCH_PROGRAM = """
+import sys, time, torch, torchvision
+from torchvision import transforms
+folder, threads, batch_size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+steps = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(), normalize]
+data = torchvision.datasets.ImageFolder(folder, transforms.Compose(steps))
+loader = torch.utils.data.DataLoader(data, batch_size, shuffle=True, num_workers=threads, drop_last=True)
+start, images = time.perf_counter(), 0
+for batch, _ in loader:
+    images += len(batch)
+print(images / (time.perf_counter() - start))
+"""
+
+
+def make_photograph(random):
+    """A JPEG with detail of all sizes, as photographs have it: about 75 kB."""
+    image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)
+    for size in (8, 16, 32, 64, 128):
+        coarse = random.standard_normal((HEIGHT // size + 2, WIDTH // size + 2, 3)).astype(np.float32)
+        image += size * cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX) + 6 * random.standard_normal(image.shape)
+    encoded = cv2.imencode('.jpg', np.clip(image, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    return encoded.tobytes()
+
+
+def write_records(folder, photographs, count):
+    """`train` and `val`, the same file under both names."""
+    folder.mkdir()
+    with (folder / 'train.rec').open('wb') as records, (folder / 'train.idx').open('w') as index:
+        for key in range(count):
+            index.write(f'{key}\t{records.tell()}\n')
+            records.write(pack_image(key, float(key % CLASSES), photographs[key % len(photographs)]))
+    for suffix in ('rec', 'idx'):
+        os.link(folder / f'train.{suffix}', folder / f'val.{suffix}')
+    (folder / 'classes.txt').write_text(''.join(f'class {index}\n' for index in range(CLASSES)))
+
+
+def write_tree(folder, photographs):
+    for index, photograph in enumerate(photographs):
+        path = folder / f'class{index % CLASSES}' / f'{index}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photograph)
+
+
+def measure_limit(folder, threads):
+    """Images/s of OpenCV decoding whole images, read from the record file."""
+    records = RecordFile(folder / 'train.rec', folder / 'train.idx')
+    cv2.setNumThreads(0)
+
+    def decode(number):
+        return cv2.imdecode(np.frombuffer(records.read(number).image, dtype=np.uint8), cv2.IMREAD_COLOR).shape
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(decode, range(len(records))):
+            pass
+    return len(records) / (time.perf_counter() - start)
+
+
+def measure_reader(folder, threads, options):
+    """Images/s of `./runner --test-io`, and the most memory that its process had, in bytes."""
+    with tempfile.TemporaryDirectory() as workspace:
+        command = [PROJECT / 'runner', '--device', 'cpu', '--data-root', folder, '-b', BATCH_SIZE, '--test-io']
+        command += ['--data-mxnet-threads', threads, '--dali-threads', threads, '--dali-validation-threads', threads]
+        command = [str(part) for part in [*command, '--workspace', workspace, *options]]
+        process = subprocess.Popen(command, env=bound_threads(), stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f'failed: {" ".join(command)}')
+        last_line = (Path(workspace) / 'dllogger_log.log').read_text().splitlines()[-1]
+    (images_per_second,) = json.loads(last_line[len('DLLL ') :])['data'].values()
+    return images_per_second, usage.ru_maxrss * 1024
+
+
+def measure_torch(python, folder, threads):
+    command = [python, '-c', TORCH_PROGRAM, str(folder), str(threads), str(BATCH_SIZE)]
+    return float(subprocess.check_output(command, text=True))
+
+
+def measure_speed(args, records, tree):
+    """Images/s of each reader, a list of one per round."""
+    speeds = {}
+    for turn in range(args.rounds):
+        found = {LIMIT: measure_limit(records, args.threads)}
+        for name, options in READERS.items():
+            found[name], _ = measure_reader(records, args.threads, options)
+        if args.torch_python:
+            found[TORCH] = measure_torch(args.torch_python, tree, args.threads)
+        print(f'round {turn + 1}: ' + ', '.join(f'{name} {speed:.0f}' for name, speed in found.items()), flush=True)
+        for name, speed in found.items():
+            speeds.setdefault(name, []).append(speed)
+    return speeds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=2000, help='different images (default: 2000)')
+    parser.add_argument('--threads', type=int, default=2, help='decoding threads (default: 2)')
+    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    this_python = sys.executable if importlib.util.find_spec('torch') else None
+    parser.add_argument('--torch-python', default=this_python, help='an interpreter that has torch and torchvision')
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        records, more_records, tree = (Path(folder) / name for name in ('records', 'more', 'tree'))
+        random = np.random.RandomState(0)
+        photographs = [make_photograph(random) for _ in range(args.images)]
+        print(f'{args.images} images of {np.mean([len(photograph) for photograph in photographs]):.0f} bytes')
+        write_records(records, photographs, args.images)
+        write_records(more_records, photographs, 4 * args.images)
+        write_tree(tree, photographs)
+        speeds = measure_speed(args, records, tree)
+        medians = {name: statistics.median(values) for name, values in speeds.items()}
+        rows = [(name, f'{speed:.0f}', f'{speed / medians[LIMIT]:.2f}') for name, speed in medians.items()]
+        print(tabulate(rows, headers=['reader', 'images/s', 'of the limit'], colalign=('left', 'right', 'right')))
+        for name, options in READERS.items():
+            few, many = (measure_reader(data, args.threads, options)[1] for data in (records, more_records))
+            print(f'{name}: {few / MEBIBYTE:.0f} MiB, for four times as many records {many / MEBIBYTE:.0f} MiB')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,113 @@
+#!/usr/bin/env python
+"""Saves a picture of training images as the network will see them, with the names of their classes.
+
+    scripts/show_batch.py --data-root DATA -o batch.png [--data-backend mxnet] [augmentation options of train.py]
+
+Look before you train: at the labels, and at what augmentation leaves of the images.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import distributed
+from class_names import data_folders, find_class_names
+from dali import add_dali_args
+from data import (
+    add_augmentation_args,
+    add_data_args,
+    check_data_args,
+    get_data_loader,
+    resolve_backend,
+    resolve_dataset,
+)
+from errors import UserError, one_line_errors
+from files import write_atomically
+from mxnet_data import add_mxnet_data_args
+from options import ArgumentParser
+
+COLUMNS = 6
+INCHES_PER_IMAGE = 1.7
+DOTS_PER_INCH = 120
+LONGEST_NAME = 22
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--data-root', type=Path, help='folder of train.rec; --data-train names another file')
+    parser.add_argument('-o', '--output', type=Path, default=Path('batch.png'), help='the picture (default: batch.png)')
+    parser.add_argument('--num-images', type=int, default=24, help='how many images (default: 24)')
+    parser.add_argument('--epoch', type=int, default=0, help='the epoch, from 0, whose first images these are')
+    parser.add_argument('--seed', type=int, default=0, help='the seed of the run (default: 0)')
+    add_data_args(parser)
+    add_augmentation_args(parser)
+    add_dali_args(parser)
+    add_mxnet_data_args(parser)
+    # What the data's rooms ask beside their own options.
+    parser.set_defaults(mode='train', device='cpu', gpus=(0,), dtype='float32', input_layout='NCHW', num_classes=None)
+    return parser.parse_args()
+
+
+def resolve_args(args):
+    if args.data_train is None and args.data_root is not None:
+        args.data_train = args.data_root / 'train.rec'
+    if args.num_images < 1:
+        raise UserError(f'--num-images {args.num_images}: needed is at least 1')
+    resolve_backend(args)
+    check_data_args(args)
+    resolve_dataset(args)
+    args.batch_size = min(args.num_images, args.num_examples)
+
+
+def first_images(args):
+    """The first batch of an epoch: images `(N, H, W, 3)` of 0 to 255, and labels `(N,)`."""
+    train, _ = get_data_loader(args)(args, distributed)
+    train.reset(args.epoch)
+    (batch,) = next(iter(train))
+    images = batch.data[0].asnumpy()[:, :3].transpose(0, 2, 3, 1)
+    images = images * np.float32(args.rgb_std) + np.float32(args.rgb_mean)
+    return np.clip(images.round(), 0, 255).astype(np.uint8), batch.label[0].asnumpy().astype(int)
+
+
+def draw(images, names):
+    """A matplotlib figure: a grid of images, each under its name."""
+    # No window is wanted, and none may be possible.
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    rows = math.ceil(len(images) / COLUMNS)
+    height, width = images.shape[1:3]
+    size = (COLUMNS * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE * height / width + 0.3))
+    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, dpi=DOTS_PER_INCH, squeeze=False, layout='constrained')
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for axis, image, name in zip(axes.ravel(), images, names):
+        axis.imshow(image, interpolation='nearest')
+        axis.set_title(_shorten(name), fontsize=8)
+    return figure
+
+
+def _shorten(name):
+    # ImageNet's names are a number and several words for the same.
+    name = name.split(',')[0]
+    return name if len(name) <= LONGEST_NAME else f'{name[: LONGEST_NAME - 1]}…'
+
+
+def main():
+    args = parse_args()
+    with one_line_errors():
+        resolve_args(args)
+        images, labels = first_images(args)
+        names = find_class_names(data_folders(args), args.num_classes)
+        figure = draw(images, [names[label] for label in labels])
+        write_atomically(args.output, lambda path: figure.savefig(path, format='png'))
+        print(f'{args.output}: {len(images)} images by --data-backend {args.data_backend}')
+
+
+if __name__ == '__main__':
+    main()
