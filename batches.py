@@ -1,5 +1,7 @@
 """What every data backend gives to the loops: an epoch's batches, one per local device and step."""
 
+import itertools
+
 from compat import mx
 from images import as_network_input
 
@@ -21,7 +23,7 @@ class DeviceBatches:
     def __init__(self, start_epoch, num_steps, batch_size, num_devices, num_examples):
         self._start_epoch = start_epoch
         self._num_steps = num_steps
-        self._steps = None
+        self._steps = iter(())
         self.batch_size = batch_size
         self.num_devices = num_devices
         self.num_examples = num_examples
@@ -29,14 +31,20 @@ class DeviceBatches:
     def __len__(self):
         return self._num_steps
 
-    def reset(self, epoch):
-        """Starts an epoch; its order and augmentations follow from the seed, the epoch and the rank alone."""
+    def reset(self, epoch, first_step=0):
+        """Starts an epoch; its order and augmentations follow from the seed, the epoch and the rank alone.
+
+        Args:
+            first_step: how many steps are left out. They are read all the same, for what is drawn at random depends on
+                what was drawn before.
+        """
+        self._steps = iter(())
         # A process whose share is empty has nothing to read, and no reader that could be made.
-        self._steps = self._start_epoch(epoch) if self._num_steps else None
+        if self._num_steps:
+            self._steps = itertools.islice(self._start_epoch(epoch), first_step, self._num_steps)
 
     def __iter__(self):
-        for _ in range(self._num_steps):
-            yield next(self._steps)
+        return self._steps
 
 
 def over_devices(batches, devices, args):

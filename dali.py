@@ -225,14 +225,22 @@ def _batches(args, records, order, num_counted, devices, feeds, pipelines):
             with _explained_errors(records, in_work):
                 (images,) = pipeline.run()
             images = images.as_tensor()
-            data = mx.nd.zeros(images.shape(), ctx=device, dtype=args.dtype)
-            # The copy goes past MXNet's engine, so the memory must be ready, and nobody else's.
-            data.wait_to_read()
+            data = _memory(images.shape(), device, args.dtype)
             feed_ndarray(images, data)
             label = mx.nd.array(feed.labels.popleft(), ctx=device)
             pad = min(feed.batch_size, max(0, (index + 1) * feed.batch_size - counted))
             per_device.append(mx.io.DataBatch(data=[data], label=[label], pad=pad))
         yield per_device
+
+
+def _memory(shape, device, dtype):
+    """An array that DALI can write into, which goes past MXNet's engine."""
+    if device.device_type == 'cpu':
+        return mx.nd.empty(shape, dtype=dtype)
+    # Memory of a pool may still be in use, until the engine has written it.
+    array = mx.nd.zeros(shape, ctx=device, dtype=dtype)
+    array.wait_to_read()
+    return array
 
 
 @contextmanager

@@ -7,7 +7,7 @@ pads by starting over; so validation has a reader of its own, which cuts out of 
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -198,6 +198,8 @@ def _image_record_iter(args, process_batch, num_readers, num_parts, part, epoch)
         data_shape=(RGB_CHANNELS, *args.image_shape[1:]),
         batch_size=process_batch // num_readers,
         preprocess_threads=math.ceil(decoding_threads(args) / num_readers),
+        # Batches that wait in its queue when a reader ends are never freed; see `_read_training`.
+        prefetch_buffer=1,
         num_parts=num_parts,
         part_index=part,
         shuffle=True,
@@ -212,12 +214,23 @@ def _image_record_iter(args, process_batch, num_readers, num_parts, part, epoch)
 
 
 def _read_training(args, kv, readers):
-    while True:
-        with _explained_errors(args, kv):
-            parts = [reader.next() for reader in readers]
-        images = [part.data[0] for part in parts]
-        labels = [part.label[0].reshape((-1,)) for part in parts]
-        yield mx.io.DataBatch(data=[_concatenate(images)], label=[_concatenate(labels)], pad=0)
+    try:
+        while True:
+            with _explained_errors(args, kv):
+                parts = [reader.next() for reader in readers]
+            images = [part.data[0] for part in parts]
+            labels = [part.label[0].reshape((-1,)) for part in parts]
+            yield mx.io.DataBatch(data=[_concatenate(images)], label=[_concatenate(labels)], pad=0)
+    finally:
+        for reader in readers:
+            _empty(reader)
+
+
+def _empty(reader):
+    """Takes the last batches out of a reader: one that is not full, and in the middle of an epoch one more."""
+    with suppress(StopIteration, mx.base.MXNetError):
+        for _ in range(2):
+            reader.next()
 
 
 def _concatenate(arrays):

@@ -11,6 +11,7 @@ from 0.
 import mmap
 import os
 import struct
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -43,7 +44,12 @@ def index_path(record_path, given=None):
 
 
 def read_index(path):
-    """Byte offsets of the records, an int64 array of shape (records,), in the order of the index.
+    """Byte offsets of the records, an int64 array of shape (records,), in the order of the index; raises as below."""
+    return read_index_lines(path)[:, 1].copy()
+
+
+def read_index_lines(path):
+    """An index as an int64 array of shape (records, 2): key and byte offset of each record.
 
     Raises:
         UserError: there is no index, or it is not one.
@@ -56,14 +62,17 @@ def read_index(path):
             f'{path}: cannot read this index ({error.strerror}); make it with prepare_imagenet.sh'
         ) from None
     try:
-        words = np.array(text.split(), dtype=np.float64)
-    except ValueError:
+        with warnings.catch_warnings():
+            # What NumPy says of text that holds anything but numbers.
+            warnings.simplefilter('error', DeprecationWarning)
+            words = np.fromstring(text, dtype=np.int64, sep=' ')
+    except (ValueError, DeprecationWarning):
         raise UserError(f'{path}: not an index (its lines should be a key, a tab and a byte offset)') from None
     if len(words) == 0:
         raise UserError(f'{path}: this index is empty; make the data set again with prepare_imagenet.sh')
     if len(words) % 2:
         raise UserError(f'{path}: not an index, or cut short (an odd number of numbers)')
-    return words[1::2].astype(np.int64)
+    return words.reshape(-1, 2)
 
 
 def check_record_file(record_path, idx_path, num_classes):

@@ -42,7 +42,8 @@ def bare_loop(batch_size, steps, **network):
 
 def bound_threads():
     """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
-    return {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0))), 'OMP_PROC_BIND': 'true', **os.environ}
+    settings = {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0))), 'OMP_PROC_BIND': 'true'}
+    return {**settings, 'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1', **os.environ}
 
 
 def output_of(*command):

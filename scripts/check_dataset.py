@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections import deque, namedtuple
-from concurrent.futures import ThreadPoolExecutor
+from collections import namedtuple
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from bounded_map import map_in_order
 from clean_copy import READ_AT_ONCE, bar_of, repair
 
 import compat
@@ -25,7 +25,7 @@ from errors import UserError, one_line_errors
 from files import write_atomically
 from images import JPEG_END, decode_image, is_cut_short
 from options import ArgumentParser
-from recordio import index_path, read_index, scan_records, unpack_image
+from recordio import index_path, read_index_lines, scan_records, unpack_image
 
 DETAILS = """\
 exit code: 0 all is well; 1 something is wrong with the data set, whether or not --repair wrote a copy; 2 a mistake in
@@ -41,8 +41,6 @@ are numbered from 0. A .lst keeps the lines of the records that remain, and is l
 dataset.json is left out, for it describes the old records; other files of up to 1 MB are copied. Classes without an
 image are the one thing that a copy cannot mend."""
 
-# Images that are in memory at a time.
-WAITING_PER_THREAD = 16
 SHOWN_OF_EACH_KIND = 20
 CLASSES_IN_TABLE = 30
 CLASSES_NAMED = 5
@@ -146,13 +144,11 @@ class CheckedFile:
         ]
 
     def _read_index(self):
-        idx_path = index_path(self.path)
         try:
-            offsets = read_index(idx_path)
+            lines = read_index_lines(index_path(self.path))
         except UserError as error:
             return None, Problem('index', str(error), None, None)
-        keys = np.array(idx_path.read_bytes().split()[::2], dtype=np.float64)
-        return Index(keys.astype(np.int64), offsets), None
+        return Index(*lines.T), None
 
     def _find_numbers(self):
         numbers = np.full(len(self.records), -1)
@@ -242,7 +238,7 @@ def read_rows(path, num_threads):
     try:
         with path.open('rb', READ_AT_ONCE) as file, bar_of(path.name, path.stat().st_size) as bar:
             stretches = with_progress(scan_records(file), bar)
-            return np.fromiter(map_in_threads(look_at, stretches, num_threads), dtype=ROW)
+            return np.fromiter(map_in_order(look_at, stretches, num_threads), dtype=ROW)
     except OSError as error:
         raise UserError(f'{path}: cannot read this record file ({error.strerror})') from None
 
@@ -251,18 +247,6 @@ def with_progress(stretches, bar):
     for stretch in stretches:
         bar.update(stretch.end - stretch.begin)
         yield stretch
-
-
-def map_in_threads(function, items, num_threads):
-    """Yields `function(item)` for each item in their order, with few items waiting at a time."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > WAITING_PER_THREAD * num_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def look_at(stretch):

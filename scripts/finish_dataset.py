@@ -33,6 +33,18 @@ def read_classes(list_path):
     return [classes[label] for label in sorted(classes)]
 
 
+def check_classes(train, val, raw):
+    """Raises `UserError` unless both splits have the same class folders, and images lie in nothing else."""
+    only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
+    if only_train or only_val:
+        found = ', '.join(
+            f'only in {split}: {first(names)}' for split, names in zip(SPLITS, (only_train, only_val)) if names
+        )
+        raise UserError(f'{raw}: training and validation images have different classes ({found})')
+    if '.' in train:
+        raise UserError(f'{raw}: images lie in the split itself; needed is a folder per class, as in train/cat/1.jpg')
+
+
 def write_classes(folder, raw):
     """Writes `classes.txt`.
 
@@ -40,14 +52,7 @@ def write_classes(folder, raw):
         UserError: the splits have different classes.
     """
     train, val = (read_classes(folder / f'{split}.lst') for split in SPLITS)
-    only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
-    if only_train or only_val:
-        found = ', '.join(
-            f'only in {split}: {_first(names)}' for split, names in zip(SPLITS, (only_train, only_val)) if names
-        )
-        raise UserError(f'{raw}: training and validation images have different classes ({found})')
-    if '.' in train:
-        raise UserError(f'{raw}: images lie in the split itself; needed is a folder per class, as in train/cat/1.jpg')
+    check_classes(train, val, raw)
     (folder / 'classes.txt').write_text(''.join(f'{name}\n' for name in train), encoding='utf-8')
 
 
@@ -64,7 +69,8 @@ def check_records(folder, raw):
         check_record_file(record_path, idx_path, num_classes)
 
 
-def _first(names):
+def first(names):
+    """The first few of many names, for a message."""
     return ', '.join(names[:NAMES_SHOWN]) + (
         f' and {len(names) - NAMES_SHOWN} more' if len(names) > NAMES_SHOWN else ''
     )

@@ -1,5 +1,7 @@
 """The augmentation options of the backend `mxnet`: each changes what it says, and nothing else does."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -152,3 +154,17 @@ def test_image_smaller_than_the_crop(args):
     args.random_resized_crop = 0
     with pytest.raises(UserError, match='--max-crop-size 90: an image of .* is smaller'):
         images_with(args, min_crop_size=70, max_crop_size=90)
+
+
+def test_memory_does_not_grow_with_the_epochs(tmp_path):
+    """MXNet never frees the batches that wait in a reader when it ends; each of these is 19 MiB."""
+    image = np.full((224, 224, 3), 90, dtype=np.uint8)
+    path = write_records(tmp_path, [image] * 70, extension='.jpg')
+    args = make_args(mode='train', data_train=path, num_examples=70, batch_size=32, image_shape=(3, 224, 224))
+    args.data_val_resize = 224
+    train, _ = load(args)
+    resident = []
+    for epoch in range(12):
+        read(train, epoch)
+        resident.append(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 2**20)
+    assert resident[-1] - resident[3] < 4 * 19

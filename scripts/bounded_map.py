@@ -1,0 +1,22 @@
+"""Work on many items in threads, in order and in little memory."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+ITEMS_PER_THREAD = 32
+
+
+def map_in_order(function, items, num_threads):
+    """Yields the results in the order of the items, of which only a few at a time are in work or wait to be taken."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        futures = deque()
+        try:
+            for item in items:
+                futures.append(pool.submit(function, item))
+                if len(futures) == ITEMS_PER_THREAD * num_threads:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
