@@ -71,16 +71,24 @@ def set_canonical(net, arrays):
         params[name].set_data(from_canonical(name, array, net).astype(params[name].dtype))
 
 
-def save_parameters(net, path):
-    """Writes the network's values in canonical form, atomically."""
-    canonical = {
-        name: to_canonical(name, param.data(param.list_ctx()[0]).as_in_context(mx.cpu()), net.weight_layout)
+def canonical_arrays(net):
+    """Copies of the network's values in canonical form, by name; MXNet makes them when it comes to it."""
+    return {
+        name: to_canonical(name, param.data(param.list_ctx()[0]), net.weight_layout).as_in_context(mx.cpu())
         for name, param in named_parameters(net).items()
     }
 
+
+def write_arrays(path, arrays):
+    """Writes a parameter file, atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
     def write(temporary):
         try:
-            mx.nd.save(str(temporary), canonical)
+            mx.nd.save(str(temporary), arrays)
             # MXNet does not say when the disk takes all but the end of a file: only reading it back tells.
             mx.nd.load(str(temporary))
         except mx.base.MXNetError:
@@ -221,40 +229,3 @@ def _parameters_in_graph_order(symbol_json, names):
         if inputs:
             layers.append(inputs)
     return [[nodes[index]['name'] for index in layer] for layer in sorted(layers)]
-
-
-class CheckpointWriter:
-    """Saves the best network of a run, or one every so many epochs.
-
-    Args:
-        workspace: the folder of the files `PREFIX_best.params` and `PREFIX_0010.params` (after 10 epochs).
-        prefix: the beginning of the files' names.
-        save_frequency: -1 for the best only, 0 for none, n for the best and one every n epochs.
-    """
-
-    def __init__(self, workspace, prefix, save_frequency):
-        self._workspace = Path(workspace)
-        self._prefix = prefix
-        self._save_frequency = save_frequency
-        self.best_top1 = None
-        self.last_path = None
-
-    def epoch_end(self, net, epochs_done, is_last, top1):
-        """Saves what is due after an epoch, and returns the paths written.
-
-        Args:
-            top1: the validation accuracy, or None where the run does not validate: it then keeps its last network.
-        """
-        due = []
-        if self._save_frequency == 0:
-            return due
-        if top1 is not None and (self.best_top1 is None or top1 > self.best_top1):
-            self.best_top1 = top1
-            due.append(self._workspace / f'{self._prefix}_best.params')
-        is_periodic = self._save_frequency > 0 and epochs_done % self._save_frequency == 0
-        if is_periodic or (is_last and top1 is None):
-            due.append(self._workspace / f'{self._prefix}_{epochs_done:04}.params')
-        for path in due:
-            save_parameters(net, path)
-            self.last_path = path
-        return due

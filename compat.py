@@ -59,6 +59,11 @@ def _import_mxnet():
             ) from error
 
 
+def start_mixed_precision(dtype):
+    """Has MXNet compute in 'float16' or 'bfloat16' where that is safe, in all networks that are made afterwards."""
+    importlib.import_module('mxnet.contrib.amp').init(target_dtype=dtype)
+
+
 def __getattr__(name):
     if name == 'mx':
         # Programs import this at their very start, before any handler of errors; without MXNet there is nothing to do.

@@ -236,7 +236,7 @@ def _batches(args, records, order, num_counted, devices, feeds, pipelines):
 def _memory(shape, device, dtype):
     """An array that DALI can write into, which goes past MXNet's engine."""
     if device.device_type == 'cpu':
-        return mx.nd.empty(shape, dtype=dtype)
+        return mx.nd.empty(shape, ctx=device, dtype=dtype)
     # Memory of a pool may still be in use, until the engine has written it.
     array = mx.nd.zeros(shape, ctx=device, dtype=dtype)
     array.wait_to_read()

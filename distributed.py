@@ -3,6 +3,7 @@
 The functions mean the same whether Horovod runs or one process is alone. No other module imports Horovod.
 """
 
+import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from compat import mx
 from errors import UserError
 
 _horovod = None
+_broadcasts = 0
 
 # What each way of starting processes tells them, before anything is initialised.
 SIZE_VARIABLES = ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE')
@@ -71,9 +73,10 @@ def devices(args):
     Args:
         args: options with `device` ('cpu' or 'gpu') and `gpus` (a list of numbers).
     """
-    if args.device == 'cpu':
-        return [mx.cpu(0)]
-    return [mx.gpu(local_rank())] if size() > 1 else [mx.gpu(index) for index in args.gpus]
+    if size() > 1:
+        return [mx.cpu() if args.device == 'cpu' else mx.gpu(local_rank())]
+    # A CPU can be several devices, which is good for trying things out.
+    return [mx.Context(args.device, index) for index in args.gpus]
 
 
 def allreduce_sum(values):
@@ -101,9 +104,43 @@ def average(arrays):
 
 
 def broadcast(params):
-    """Gives every process rank 0's values of a `ParameterDict`."""
+    """Gives every process rank 0's values of a `ParameterDict`, or of a dict of arrays."""
+    global _broadcasts
     if size() > 1:
-        _horovod.broadcast_parameters(params, root_rank=0)
+        _horovod.broadcast_parameters(params, root_rank=0, prefix=f'broadcast.{_broadcasts}.')
+        # What is under way at the same time must have names of its own.
+        _broadcasts += 1
+
+
+def broadcast_json(content):
+    """Gives every process what rank 0 has, None included; the others' argument is ignored."""
+    if size() == 1:
+        return content
+    encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8) if rank() == 0 else np.empty(0, np.uint8)
+    length = int(allreduce_sum([len(encoded)])[0])
+    own = encoded if rank() == 0 else np.zeros(length, dtype=np.uint8)
+    return json.loads(allreduce_sum(own).astype(np.uint8).tobytes().decode())
+
+
+class Agreement:
+    """A question that all processes ask again and again, each with its own answer.
+
+    The common answer comes with the next question, so that nobody waits for it.
+    """
+
+    def __init__(self):
+        self._asked = 0
+        self._pending = None
+
+    def any(self, answer):
+        """Whether any process said yes: now where there is one, else when the question was last asked."""
+        if size() == 1:
+            return answer
+        previous = self._pending
+        name = f'agreement.{self._asked % 2}'
+        self._pending = _horovod.allreduce(mx.nd.array([answer]), average=False, name=name)
+        self._asked += 1
+        return previous is not None and previous.asscalar() > 0
 
 
 def barrier():

@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
+NON_FINITE_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130
 
 
@@ -14,10 +15,18 @@ class UserError(Exception):
     traceback.
     """
 
+    exit_code = USER_ERROR_EXIT_CODE
+
+
+class NonFiniteError(UserError):
+    """Training has come to numbers that are none; it ends with an exit code of its own."""
+
+    exit_code = NON_FINITE_EXIT_CODE
+
 
 @contextmanager
 def one_line_errors(show=True):
-    """Ends the program with exit code 2 and one line on stderr where the block raises a `UserError`.
+    """Ends the program with one line on stderr and the error's exit code where the block raises a `UserError`.
 
     Ctrl-C ends it with exit code 130, as a shell expects.
 
@@ -30,6 +39,6 @@ def one_line_errors(show=True):
     except UserError as error:
         if show() if callable(show) else show:
             print(f'error: {error}', file=sys.stderr, flush=True)
-        sys.exit(USER_ERROR_EXIT_CODE)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_EXIT_CODE)

@@ -1,7 +1,10 @@
 """Files that are there whole or not at all."""
 
+import fcntl
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from errors import UserError
@@ -42,3 +45,40 @@ def _umask():
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+class BackgroundWriter:
+    """Writes files while the program goes on; one job at a time, in order."""
+
+    def __init__(self):
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix='writer')
+        self._job = None
+
+    def submit(self, job):
+        """Starts a job, a function without arguments, once the one before it is done; raises that one's error."""
+        self.wait()
+        self._job = self._pool.submit(job)
+
+    def wait(self):
+        """Returns when all is written; raises the error of a job that failed."""
+        if self._job is not None:
+            job, self._job = self._job, None
+            job.result()
+
+
+@contextmanager
+def sole_use_of(path):
+    """Holds a lock on a file in the block, or until the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with Path(path).open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'{Path(path).parent}: another run is at work there; name another folder') from None
+        except OSError:
+            # Some network file systems know no locks.
+            pass
+        yield

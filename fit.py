@@ -2,16 +2,26 @@
 
 import math
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 import distributed
 from compat import mx
-from errors import UserError
+from epoch_log import Recent, log_epoch, run_summary, show_step
+from errors import NonFiniteError, UserError
 from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
+from optimization import CrossEntropy, TrainingStep
+from options import comma_separated
+from report import Report
+from resume import Progress, RunCheckpoints
+from sampling import derive_seed
 from schedule import get_schedule
+from stopping import StopRequest
 
-autograd, gluon = mx.autograd, mx.gluon
+# With dynamic loss scaling, so many skipped steps mean that no scale is small enough.
+MOST_SKIPPED_STEPS = 20
 
 
 def add_fit_args(parser):
@@ -25,16 +35,31 @@ def add_fit_args(parser):
     group.add_argument('--seed', type=int, help='makes a CPU run repeatable (default: drawn, and written to the log)')
     group.add_argument('--batch-size', type=int, default=192, help='images in a step, over all processes and devices')
     group.add_argument('--num-epochs', type=int, default=90, help='length of the run (default: %(default)s)')
+    group.add_argument(
+        '--run-epochs', type=int, default=-1, help='end this session after so many epochs; -1: at the end of the run'
+    )
+    group.add_argument(
+        '--begin-epoch',
+        type=int,
+        default=0,
+        help='begin the schedule at this epoch, from 0, as with --load (default: 0)',
+    )
     group.add_argument('--lr', type=float, default=0.1, help='learning rate after the warm-up (default: %(default)s)')
     group.add_argument(
+        '--lr-schedule',
+        choices=('multistep', 'cosine'),
+        default='cosine',
+        help='how the learning rate falls after the warm-up (default: %(default)s)',
+    )
+    group.add_argument(
+        '--lr-steps',
+        type=comma_separated(float),
+        default=(),
+        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
+    )
+    group.add_argument('--lr-factor', type=float, default=0.256, help='(default: %(default)s)')
+    group.add_argument(
         '--warmup-epochs', type=float, default=5, help='epochs of linear warm-up from 0 (default: %(default)s)'
-    )
-    group.add_argument('--mom', type=float, default=0.875, help='SGD momentum (default: %(default)s)')
-    group.add_argument(
-        '--wd', type=float, default=1 / 32768, help='weight decay, on weights only (default: %(default)s)'
-    )
-    group.add_argument(
-        '--label-smoothing', type=float, default=0.1, help='share of the uniform label (default: %(default)s)'
     )
     group.add_argument(
         '--disp-batches', type=int, default=20, help='steps between two lines of progress (default: %(default)s)'
@@ -42,12 +67,24 @@ def add_fit_args(parser):
     group.add_argument(
         '--benchmark-iters', type=int, help='end an epoch, and a validation, after so many steps (default: at its end)'
     )
+    group.add_argument(
+        '--no-metrics', action='store_true', help='measure the speed of training only, not its loss and accuracy'
+    )
+    group.add_argument(
+        '--early-stop-top1', type=float, help='end the run at this validation accuracy, a fraction, and report the time'
+    )
+    group.add_argument(
+        '--no-resume',
+        action='store_true',
+        help='start over in a new folder of the workspace, and do not go on from the checkpoint there',
+    )
     group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
     group.add_argument(
         '--save-frequency',
         type=int,
         default=-1,
-        help='-1: save the best network; n: also every n epochs; 0: save nothing (default: %(default)s)',
+        help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
+        '(default: %(default)s)',
     )
     group.add_argument('--test-io', action='store_true', help='only read the data once, and tell how fast that is')
     group.add_argument(
@@ -68,13 +105,22 @@ def check_fit_args(args):
             raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least 1')
     if args.seed is not None and not 0 <= args.seed < 2**31:
         raise UserError(f'--seed {args.seed}: needed is 0 to {2**31 - 1}')
-    for name, below in (('lr', math.inf), ('mom', 1), ('wd', math.inf), ('warmup_epochs', math.inf)):
+    for name in ('lr', 'warmup_epochs', 'lr_factor'):
         value = getattr(args, name)
-        if not 0 <= value < below:
-            limit = f'0 <= value < {below}' if below < math.inf else 'a number of at least 0'
-            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is {limit}')
-    if not 0 <= args.label_smoothing < 1:
-        raise UserError(f'--label-smoothing {args.label_smoothing:g}: needed is 0 <= smoothing < 1')
+        if not 0 <= value < math.inf:
+            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is a number of at least 0')
+    if any(step < 0 for step in args.lr_steps) or sorted(args.lr_steps) != list(args.lr_steps):
+        raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in args.lr_steps)}: needed are rising epochs')
+    if args.lr_schedule == 'multistep' and not args.lr_steps:
+        raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
+    if args.run_epochs != -1 and args.run_epochs < 1:
+        raise UserError(f'--run-epochs {args.run_epochs}: needed is at least 1, or -1 for all')
+    if not 0 <= args.begin_epoch < args.num_epochs:
+        raise UserError(f'--begin-epoch {args.begin_epoch}: needed is 0 to {args.num_epochs - 1}, below --num-epochs')
+    if args.early_stop_top1 is not None and not (0 < args.early_stop_top1 <= 1 and args.mode == 'train_val'):
+        raise UserError(
+            f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
+        )
     if args.save_frequency < -1:
         raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
     if args.mode in ('val', 'pred') and args.load is None and not args.test_io:
@@ -83,126 +129,193 @@ def check_fit_args(args):
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')
 
 
-class CrossEntropy(gluon.HybridBlock):
-    """Cross-entropy with smoothed labels, Szegedy et al. (arXiv:1512.00567), section 7.
+@dataclass
+class Run:
+    """What the loops work with. `step` and `train_data` are None where nothing is trained."""
 
-    Inputs: logits `(N, num_classes)`, class indices `(N,)`. Output: `(N,)`.
+    args: object
+    net: object
+    step: TrainingStep
+    train_data: object
+    val_data: object
+    log: object
+    report: Report
+    progress: Progress
+    checkpoints: RunCheckpoints
+    stop: StopRequest
+
+
+def fit(run):
+    """Trains from where the run's progress has it, and writes report and checkpoints after each epoch.
+
+    A signal ends it early, with all saved that it needs to go on; see stopping.py.
+
+    Raises:
+        UserError: a file is broken or cannot be written.
+        NonFiniteError: the loss is no number any more.
     """
+    args, progress = run.args, run.progress
+    session_end = args.num_epochs if args.run_epochs == -1 else min(args.num_epochs, progress.epoch + args.run_epochs)
+    started = time.perf_counter() - progress.duration
+    with run.stop.listening():
+        while progress.epoch < session_end and not is_finished(args, progress):
+            results = train_and_validate(run)
+            progress.duration = time.perf_counter() - started
+            if results is None:
+                save_stopped(run)
+                return
+            finish_epoch(run, results)
+        finish_writing(run)
+    run.log.metrics((), run_summary(results))
+    if not is_finished(args, progress):
+        run.log.say(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command goes on')
 
-    def __init__(self, smoothing=0.0):
-        super().__init__()
-        self._smoothing = smoothing
 
-    def hybrid_forward(self, F, logits, labels):
-        log_probabilities = F.log_softmax(logits)
-        loss = -F.pick(log_probabilities, labels)
-        if self._smoothing:
-            uniform_loss = -F.mean(log_probabilities, axis=1)
-            loss = (1 - self._smoothing) * loss + self._smoothing * uniform_loss
-        return loss
+def is_finished(args, progress):
+    """Whether nothing is left to do for the options of this session."""
+    reached = progress.time_to_accuracy
+    has_stopped_early = args.early_stop_top1 is not None and reached is not None
+    return progress.epoch >= args.num_epochs or (has_stopped_early and reached['top1'] >= args.early_stop_top1)
 
 
-def make_optimizer(args):
-    """SGD with momentum as the recipe has it. Weight decay is per parameter: see `exempt_from_weight_decay`."""
-    return mx.optimizer.SGD(
-        learning_rate=args.lr, momentum=args.mom, wd=args.wd, multi_precision=args.dtype == 'float16'
+def train_and_validate(run):
+    """One epoch, or what is left of it: the metrics by phase, or None where a signal came in the middle."""
+    training = train_epoch(run)
+    if training is None:
+        return None
+    results = {'train': training}
+    average_running_statistics(run.net)
+    if run.val_data is not None:
+        results['val'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
+        if run.step.average is not None and results['val'] is not None:
+            with averaged(run.net, run.step.average):
+                results['ema'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
+    return None if None in results.values() else results
+
+
+def finish_epoch(run, results):
+    """Books an epoch's results, and saves what is due."""
+    args, progress = run.args, run.progress
+    for phase, values in results.items():
+        run.report.add(phase, values)
+    log_epoch(run.log, progress.epoch, args.num_epochs, results)
+    progress.epoch, progress.iteration = progress.epoch + 1, 0
+    progress.sums, progress.latencies, progress.seconds = [], [], 0.0
+    progress.metrics = run.report.metrics
+    check_early_stop(run, results)
+    write_report(run)
+    due = run.checkpoints.files_due(progress.best_top1, results, progress.epoch, is_finished(args, progress))
+    run.checkpoints.save(run.net, run.step, progress, due)
+
+
+def check_early_stop(run, results):
+    """Notes when the accuracy that is wanted was reached."""
+    wanted, reached, progress = run.args.early_stop_top1, results.get('val', {}).get('top1', 0), run.progress
+    if wanted is None or reached < wanted:
+        return
+    progress.time_to_accuracy = {'top1': wanted, 'epochs': progress.epoch, 'seconds': progress.duration}
+    run.log.say(f'top-1 {wanted:g} reached after {progress.epoch} epochs and {progress.duration:.1f} s')
+
+
+def write_report(run):
+    run.report.total_duration = run.progress.duration
+    run.report.time_to_accuracy = run.progress.time_to_accuracy
+    if distributed.rank() == 0:
+        run.report.save(run.args.workspace / run.args.report)
+
+
+def save_stopped(run):
+    """Saves the middle of an epoch, after a signal."""
+    average_running_statistics(run.net)
+    write_report(run)
+    run.checkpoints.save(run.net, run.step, run.progress)
+    finish_writing(run)
+    progress = run.progress
+    saved = 'nothing was saved (--save-frequency 0)' if run.args.save_frequency == 0 else 'the same command goes on'
+    run.log.say(
+        f'stopped by {run.stop.name or "a signal to another process"} in epoch {progress.epoch + 1}, '
+        f'after {progress.iteration} of {len(run.train_data)} steps: {saved}'
     )
 
 
-def exempt_from_weight_decay(params):
-    """Leaves weight decay to weights: batch norm's gamma and beta and all biases go without."""
-    for name, param in params.items():
-        if not name.endswith('weight'):
-            param.wd_mult = 0.0
+def finish_writing(run):
+    """Returns when all is on the disk. A process that ended before would take Horovod away from the one that writes."""
+    run.checkpoints.wait()
+    distributed.barrier()
 
 
-class TrainingStep:
-    """Forward, backward and update of one batch, pushed to the devices without waiting for any of them."""
+def count_steps(args, data):
+    """Steps of an epoch of training: whole updates, and no more than `--benchmark-iters`.
 
-    def __init__(self, args, net, num_classes, devices):
-        params = net.collect_params()
-        exempt_from_weight_decay(params)
-        self._net = net
-        self._process_batch = args.batch_size // distributed.size()
-        self._loss = CrossEntropy(args.label_smoothing)
-        self._statistics = BatchStatistics(num_classes)
-        for block in (self._loss, self._statistics):
-            block.hybridize(static_alloc=True, static_shape=True)
-        self.trainer = distributed.make_trainer(params, make_optimizer(args), len(devices))
-
-    def __call__(self, batches, learning_rate):
-        """Takes one step and returns each device's `BatchStatistics`."""
-        self.trainer.set_learning_rate(learning_rate)
-        outputs = []
-        with autograd.record():
-            for batch in batches:
-                logits = self._net(batch.data[0])
-                outputs.append((self._loss(logits, batch.label[0]), logits, batch.label[0]))
-        autograd.backward([loss for loss, _, _ in outputs])
-        self.trainer.step(self._process_batch)
-        return [self._statistics(*output) for output in outputs]
+    Raises:
+        UserError: not one update.
+    """
+    steps = min(len(data), args.benchmark_iters or len(data))
+    if steps < args.grad_accum_steps:
+        raise UserError(f'--grad-accum-steps {args.grad_accum_steps}: an epoch has only {steps} batches')
+    return steps - steps % args.grad_accum_steps
 
 
-def summarize(sums, latencies, seconds):
+def train_epoch(run):
+    """Trains what is left of an epoch; returns its metrics, or None where a signal came before its end.
+
+    The loop pushes steps to the devices and never waits for one, except every `--disp-batches` and at the end; a
+    `StepMeter` counts them as they are done.
+    """
+    args, progress, data = run.args, run.progress, run.train_data
+    epoch, schedule = progress.epoch, get_schedule(args)
+    steps = count_steps(args, data)
+    if progress.iteration < steps:
+        data.reset(epoch, progress.iteration)
+    # Optimizers that draw random numbers of their own take them from here.
+    mx.random.seed(derive_seed(args.seed, epoch, distributed.rank()))
+    examples_per_step = args.batch_size // distributed.size()
+    bar = run.log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}', progress.iteration)
+    with bar, StepMeter(args, bar, progress) as meter:
+        recent = Recent(meter, args)
+        for iteration, batches in zip(range(progress.iteration, steps), data):
+            learning_rate = schedule(epoch + iteration / len(data))
+            meter.count(run.step(batches, learning_rate, epoch, iteration), examples_per_step)
+            check_loss_scale(run, epoch, iteration)
+            if (iteration + 1) % args.disp_batches == 0:
+                show_step(run, epoch, iteration, steps, recent, learning_rate, bar)
+            if run.stop.is_agreed() and (iteration + 1) % args.grad_accum_steps == 0:
+                break
+        meter.wait()
+    progress.iteration = len(meter.latencies)
+    progress.sums, progress.latencies, progress.seconds = meter.sums.values(), meter.latencies, meter.seconds
+    if progress.iteration < steps:
+        return None
+    return summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
+
+
+def check_loss_scale(run, epoch, iteration):
+    """Says where dynamic loss scaling has skipped a step.
+
+    Raises:
+        NonFiniteError: it skips one after the other.
+    """
+    scale = run.step.loss_scale
+    if not scale.has_just_skipped():
+        return
+    place = f'epoch {epoch + 1}, iteration {iteration + 1}'
+    if scale.skipped_in_a_row >= MOST_SKIPPED_STEPS:
+        raise NonFiniteError(f'the gradients overflowed {scale.skipped_in_a_row} times in a row, last in {place}')
+    run.log.say(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
+
+
+def summarize(sums, latencies, seconds, has_metrics=True):
     """One epoch's metrics over all processes, under the names of the report.
 
     Args:
         sums: this process's `Sums`.
         latencies: seconds of each of this process's steps.
         seconds: the epoch's time.
+        has_metrics: whether the sums hold more than the number of examples.
     """
     total = distributed.allreduce_sum(sums.values())
-    return {**means(total), 'total_ips': total[-1] / seconds, **latency_summary(latencies)}
-
-
-def train_epoch(args, epoch, step, data, schedule, log):
-    """Trains one epoch and returns its metrics.
-
-    The loop pushes steps to the devices and never waits for one, except every `--disp-batches` and at the end; a
-    `StepMeter` counts them as they are done.
-    """
-    data.reset(epoch)
-    steps = min(len(data), args.benchmark_iters or len(data))
-    examples_per_step = args.batch_size // distributed.size()
-    with log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}') as bar, StepMeter(args.num_classes, bar) as meter:
-        shown = Progress(meter, args.batch_size)
-        for iteration, batches in zip(range(steps), data):
-            learning_rate = schedule(epoch + iteration / len(data))
-            meter.count(step(batches, learning_rate), examples_per_step)
-            if (iteration + 1) % args.disp_batches == 0:
-                loss, images_per_second = shown.since_last()
-                log.metrics(
-                    (epoch, iteration),
-                    {'train.loss': loss, 'train.ips': images_per_second, 'train.lr': learning_rate},
-                )
-                bar.set_postfix_str(f'loss {loss:.4f}, {images_per_second:.0f} images/s, lr {learning_rate:.4g}')
-                if not log.shows_progress:
-                    log.say(
-                        f'epoch {epoch + 1} step {iteration + 1}/{steps}: loss {loss:.4f}, '
-                        f'{images_per_second:.1f} images/s, learning rate {learning_rate:.5g}'
-                    )
-        meter.wait()
-    return summarize(meter.sums, meter.latencies, meter.seconds)
-
-
-class Progress:
-    """What was trained since the last time somebody asked."""
-
-    def __init__(self, meter, examples_per_step):
-        self._meter = meter
-        self._examples_per_step = examples_per_step
-        self._steps, self._loss, self._examples, self._seconds = 0, 0.0, 0, 0.0
-
-    def since_last(self):
-        """Waits for the steps so far; mean loss on this process and images per second over all of them."""
-        meter = self._meter
-        meter.wait()
-        loss = (meter.sums.loss - self._loss) / (meter.sums.examples - self._examples)
-        steps = len(meter.latencies) - self._steps
-        images_per_second = steps * self._examples_per_step / (meter.seconds - self._seconds)
-        self._steps, self._loss = len(meter.latencies), meter.sums.loss
-        self._examples, self._seconds = meter.sums.examples, meter.seconds
-        return loss, images_per_second
+    measured = means(total) if has_metrics else {}
+    return {**measured, 'total_ips': total[-1] / seconds, **latency_summary(latencies)}
 
 
 def average_running_statistics(net):
@@ -218,36 +331,79 @@ def average_running_statistics(net):
         param.set_data(mean)
 
 
-def validate(args, net, data, epoch, log):
-    """Scores every example of the validation set once and returns the metrics.
+@contextmanager
+def averaged(net, average):
+    """Gives the network the averaged parameters in the block."""
+    params = net.collect_params()
+    raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in params.items()}
+    try:
+        for name, array in average.arrays.items():
+            params[name].set_data(array.astype(params[name].dtype))
+        yield
+    finally:
+        for name, array in raw.items():
+            params[name].set_data(array)
+
+
+def validate(args, net, data, log, stop=None):
+    """Scores every example of the validation set once; returns the metrics, or None where a signal came.
 
     A batch's latency is from data ready to result on the host. The time of the whole counts reading, too.
+
+    Raises:
+        NonFiniteError: the loss is no number.
     """
-    data.reset(epoch)
+    data.reset(epoch=0)
     cross_entropy, statistics = CrossEntropy(), BatchStatistics(args.num_classes)
     cross_entropy.hybridize()
     statistics.hybridize()
     steps = min(len(data), args.benchmark_iters or len(data))
-    sums, latencies = Sums(), []
+    # Rank 0 has the largest share, and all ask for signals as often as it does.
+    most_steps = int(distributed.allreduce_sum([steps if distributed.rank() == 0 else 0])[0])
+    sums, latencies, batches = Sums(), [], iter(data)
     start = time.perf_counter()
     with log.progress(steps, 'validation') as bar:
-        for _, batches in zip(range(steps), data):
-            ready = time.perf_counter()
-            pushed = []
-            for batch in batches:
-                counted = data.batch_size - batch.pad
-                if counted == 0:
-                    continue
-                labels = batch.label[0][:counted]
-                logits = net(batch.data[0])[:counted]
-                pushed.append((statistics(cross_entropy(logits, labels), logits, labels), counted))
-            for result, counted in pushed:
-                sums.add(result.asnumpy(), counted, args.num_classes)
-            latencies.append(time.perf_counter() - ready)
-            bar.update()
+        for step in range(most_steps):
+            if step < steps:
+                latencies.append(score(args, net, next(batches), data.batch_size, cross_entropy, statistics, sums))
+                bar.update()
+            if stop is not None and stop.is_agreed():
+                return None
     distributed.barrier()
     seconds = time.perf_counter() - start
-    return {**summarize(sums, latencies, seconds), 'time': seconds}
+    metrics = {**summarize(sums, latencies, seconds), 'time': seconds}
+    if not math.isfinite(metrics['loss']):
+        raise NonFiniteError(f'the validation loss is {metrics["loss"]}: the network computes no numbers')
+    return metrics
+
+
+def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
+    """Adds what one batch per device makes to the sums; returns the seconds that it took."""
+    ready = time.perf_counter()
+    pushed = []
+    for batch in batches:
+        counted = batch_size - batch.pad
+        if counted == 0:
+            continue
+        labels = batch.label[0][:counted]
+        logits = net(batch.data[0])[:counted]
+        pushed.append((statistics(cross_entropy(logits, labels), logits, labels), counted))
+    for result, counted in pushed:
+        sums.add(result.asnumpy(), counted, args.num_classes)
+    return time.perf_counter() - ready
+
+
+def evaluate(args, net, data, log, report):
+    """`--mode val`: scores the validation set `--num-epochs` times."""
+    started = time.perf_counter()
+    for epoch in range(args.num_epochs):
+        results = {'val': validate(args, net, data, log)}
+        report.add('val', results['val'])
+        report.total_duration = time.perf_counter() - started
+        log_epoch(log, epoch, args.num_epochs, results)
+        if distributed.rank() == 0:
+            report.save(args.workspace / args.report)
+    log.metrics((), run_summary(results))
 
 
 def read_only(args, data, log):
@@ -270,55 +426,6 @@ def read_only(args, data, log):
     seconds = time.perf_counter() - start
     log.metrics((), {f'{args.mode}.ips': total / seconds})
     log.say(f'read {total:.0f} images in {seconds:.2f} s: {total / seconds:.1f} images/s')
-
-
-def fit(args, net, train_data, val_data, devices, log, report, checkpoints):
-    """Runs the epochs of `--mode train_val`, `train` or `val`, and writes report and checkpoints after each."""
-    start = time.perf_counter()
-    step = TrainingStep(args, net, args.num_classes, devices) if train_data is not None else None
-    schedule = get_schedule(args)
-    for epoch in range(args.num_epochs):
-        results = {}
-        if train_data is not None:
-            results['train'] = train_epoch(args, epoch, step, train_data, schedule, log)
-            average_running_statistics(net)
-        if val_data is not None:
-            results['val'] = validate(args, net, val_data, epoch, log)
-        for phase, values in results.items():
-            report.add(phase, values)
-        report.total_duration = time.perf_counter() - start
-        log_epoch(log, epoch, args.num_epochs, results)
-        if distributed.rank() == 0:
-            report.save(args.workspace / args.report)
-            if train_data is not None:
-                top1 = results['val']['top1'] if val_data is not None else None
-                is_last = epoch + 1 == args.num_epochs
-                for path in checkpoints.epoch_end(net, epoch + 1, is_last, top1):
-                    log.say(f'saved {path}')
-    log.metrics((), run_summary(results))
-
-
-def run_summary(results):
-    """The last epoch's metrics under DLLogger's names."""
-    summary = {}
-    if 'train' in results:
-        summary.update({'train.loss': results['train']['loss'], 'train.ips': results['train']['total_ips']})
-    if 'val' in results:
-        val = results['val']
-        summary.update({'val.accuracy': val['top1'], 'val.top_k_accuracy_5': val['top5'], 'val.ips': val['total_ips']})
-        summary.update({f'val.{name}': value for name, value in val.items() if name.startswith('latency_')})
-    return summary
-
-
-def log_epoch(log, epoch, num_epochs, results):
-    log.metrics((epoch,), run_summary(results))
-    parts = [f'epoch {epoch + 1}/{num_epochs}']
-    for phase, values in results.items():
-        parts.append(
-            f'{phase}: loss {values["loss"]:.4f}, top-1 {values["top1"]!r}, top-5 {values["top5"]!r}, '
-            f'{values["total_ips"]:.1f} images/s'
-        )
-    log.say(' | '.join(parts))
 
 
 def predict(net, image, count):

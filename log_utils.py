@@ -18,6 +18,8 @@ METRIC_UNITS = {
     'train.lr': None,
     'val.accuracy': None,
     'val.top_k_accuracy_5': None,
+    'ema.accuracy': None,
+    'ema.top_k_accuracy_5': None,
     'val.ips': 'images/s',
     'val.latency_avg': 's',
     'val.latency_50': 's',
@@ -40,6 +42,7 @@ def add_log_args(parser):
     group.add_argument(
         '--dllogger-log', default='dllogger_log.log', help='JSON lines in the workspace (default: %(default)s)'
     )
+    group.add_argument('--tensorboard', type=Path, metavar='DIR', help='also write the metrics there, for TensorBoard')
     group.add_argument('--report', default='report.json', help='report in the workspace (default: %(default)s)')
     return group
 
@@ -77,8 +80,8 @@ class DLLoggerFile:
     run's. Each line is flushed, so the file of a killed process ends with a whole one.
     """
 
-    def __init__(self, path):
-        self._file = Path(path).open('w', encoding='utf-8', buffering=1)
+    def __init__(self, path, mode='w'):
+        self._file = Path(path).open(mode, encoding='utf-8', buffering=1)
         self._start = time.time()
 
     def log(self, step, data):
@@ -106,19 +109,25 @@ class _TerminalHandler(logging.Handler):
 
 
 class RunLog:
-    """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing."""
+    """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing.
 
-    def __init__(self, args, is_writer):
+    Args:
+        is_resumed: whether the run goes on in the files that are there.
+    """
+
+    def __init__(self, args, is_writer, is_resumed=False):
         self._is_writer = is_writer
         self.shows_progress = is_writer and sys.stderr.isatty()
         self._text = logging.getLogger('imagenet')
         self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
         self._text.propagate = False
-        self._lines = None
+        self._lines = self._board = None
         if is_writer:
+            mode = 'a' if is_resumed else 'w'
             self._text.addHandler(_TerminalHandler())
-            self._text.addHandler(logging.FileHandler(args.workspace / args.log, mode='w', encoding='utf-8'))
-            self._lines = DLLoggerFile(args.workspace / args.dllogger_log)
+            self._text.addHandler(logging.FileHandler(args.workspace / args.log, mode=mode, encoding='utf-8'))
+            self._lines = DLLoggerFile(args.workspace / args.dllogger_log, mode)
+            self._board = make_board(args.tensorboard) if args.tensorboard else None
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
 
@@ -126,11 +135,37 @@ class RunLog:
         """A line for people."""
         self._text.info(message)
 
-    def metrics(self, step, data):
-        """A line for machines; see `DLLoggerFile` for `step`."""
+    def metrics(self, step, data, board_step=None):
+        """A line for machines; see `DLLoggerFile` for `step`.
+
+        Args:
+            board_step: where TensorBoard shall have it on its axis: the number of a step or, for the summary of an
+                epoch, of this; None for what it is not told.
+        """
         if self._is_writer:
             self._lines.log(step, data)
+        if self._board is not None and board_step is not None:
+            # A curve over steps and one over epochs cannot share a name.
+            prefix = 'epoch/' if len(step) == 1 else ''
+            for name, value in data.items():
+                self._board.add_scalar(prefix + name, value, board_step)
+            self._board.flush()
 
-    def progress(self, total, description):
+    def progress(self, total, description, done=0):
         """A progress bar of `total` steps on a terminal, and nothing to see elsewhere."""
-        return tqdm(total=total, desc=description, unit='step', leave=False, disable=not self.shows_progress)
+        settings = {'unit': 'step', 'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
+        return tqdm(total=total, initial=done, desc=description, **settings)
+
+
+def make_board(folder):
+    """TensorBoard's writer.
+
+    Raises:
+        UserError: it cannot write there.
+    """
+    from tensorboardX import SummaryWriter
+
+    try:
+        return SummaryWriter(str(folder))
+    except OSError as error:
+        raise UserError(f'--tensorboard {folder}: cannot write there ({error.strerror})') from None

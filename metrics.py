@@ -1,5 +1,6 @@
 """Counting: top-k accuracy on the device, sums and latencies on the host."""
 
+import math
 import queue
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import numpy as np
 
 from compat import mx
-from errors import UserError
+from errors import NonFiniteError, UserError
 
 TOP_K = 5
 LATENCY_PERCENTILES = (50, 90, 95, 99, 100)
@@ -35,11 +36,11 @@ class BatchStatistics(mx.gluon.HybridBlock):
 class Sums:
     """An epoch's sums on this process, kept in Python's float64; `values()` is what processes add up."""
 
-    def __init__(self):
-        self.loss = 0.0
-        self.top1 = 0.0
-        self.top5 = 0.0
-        self.examples = 0
+    def __init__(self, loss=0.0, top1=0.0, top5=0.0, examples=0):
+        self.loss = loss
+        self.top1 = top1
+        self.top5 = top5
+        self.examples = examples
 
     def add(self, statistics, examples, num_classes):
         """Adds one batch's `BatchStatistics`, given as host numbers.
@@ -67,21 +68,26 @@ class StepMeter:
     A thread of its own waits for the results, so that the training loop does not. A step's latency is the time from the
     end of the step before it.
 
+    Args:
+        args: options with `num_classes`, `no_metrics` and `amp`.
+        progress: a `resume.Progress`: what was counted of this epoch before.
+
     Attributes:
-        sums: `Sums` of the steps that are done.
+        sums: `Sums` of the steps that are done; with `--no-metrics`, of their number of examples alone.
         latencies: seconds of each of them.
-        seconds: time from the start to the end of the last of them.
+        seconds: time that they took together.
     """
 
-    def __init__(self, num_classes, progress_bar):
-        self.sums = Sums()
-        self.latencies = []
-        self.seconds = 0.0
-        self._num_classes = num_classes
+    def __init__(self, args, progress_bar, progress):
+        self.sums = Sums(*progress.sums)
+        self.latencies = list(progress.latencies)
+        self.seconds = progress.seconds
+        self._args = args
+        self._epoch = progress.epoch
         self._progress_bar = progress_bar
         self._error = None
         self._queue = queue.Queue()
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() - progress.seconds
         self._thread = threading.Thread(target=self._watch, name='step meter', daemon=True)
 
     def __enter__(self):
@@ -94,14 +100,17 @@ class StepMeter:
         if error_type is None:
             self._thread.join()
 
-    def count(self, statistics, examples):
-        """Hands over one step: each device's `BatchStatistics`, and the examples of all of them. Does not wait.
+    def count(self, results, examples):
+        """Hands over one step and the examples of all devices; does not wait.
+
+        Args:
+            results: each device's `BatchStatistics`, or with `--no-metrics` its losses `(N,)`.
 
         Raises:
-            UserError, mxnet.base.MXNetError: an earlier step failed.
+            UserError, NonFiniteError, mxnet.base.MXNetError: an earlier step failed.
         """
         self._raise_error()
-        self._queue.put((statistics, examples))
+        self._queue.put((results, examples))
 
     def wait(self):
         """Returns when every step handed over is done; raises as `count` does."""
@@ -113,23 +122,35 @@ class StepMeter:
             raise self._error
 
     def _watch(self):
-        for statistics, examples in iter(self._queue.get, None):
+        for results, examples in iter(self._queue.get, None):
             try:
                 if self._error is None:
-                    self._add(statistics, examples)
+                    self._add(results, examples)
             except Exception as error:  # whatever it is belongs to the training loop, which raises it
                 self._error = error
             finally:
                 self._queue.task_done()
 
-    def _add(self, statistics, examples):
-        on_host = [array.asnumpy() for array in statistics]
+    def _add(self, results, examples):
+        on_host = [array.asnumpy() for array in results]
         now = time.perf_counter() - self._start
         self.latencies.append(now - self.seconds)
         self.seconds = now
-        for device_statistics in on_host:
-            self.sums.add(device_statistics, examples // len(on_host), self._num_classes)
+        for device_results in on_host:
+            self._add_of_device(device_results, examples // len(on_host))
         self._progress_bar.update()
+
+    def _add_of_device(self, results, examples):
+        loss = float(results.sum() if self._args.no_metrics else results[0])
+        if not math.isfinite(loss):
+            # With loss scaling, that is for it to see to; such a step is skipped, and not counted.
+            if self._args.amp:
+                return
+            raise NonFiniteError(f'the loss is {loss} in epoch {self._epoch + 1}, iteration {len(self.latencies)}')
+        if self._args.no_metrics:
+            self.sums.examples += examples
+        else:
+            self.sums.add(results, examples, self._args.num_classes)
 
 
 def means(total):

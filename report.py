@@ -17,11 +17,13 @@ class Report:
     Attributes:
         model: name of the network.
         ngpus: number of devices (GPUs, or CPU processes) over all processes.
-        total_duration: seconds since the run started.
+        total_duration: seconds that the run has taken, in all its sessions.
+        time_to_accuracy: with `--early-stop-top1`, once it is reached: the wanted `top1`, the `epochs` it took, and
+            `seconds`.
         cmd: the command, a list of arguments.
-        metrics: a list per name with one value per epoch. `{train,val}.{top1,top5}` are fractions, `.loss` is the mean
-            per example, `.total_ips` images per second over all devices, `.time` and `.latency_*` seconds, the latter
-            per batch (mean and percentiles).
+        metrics: a list per name with one value per epoch. `{train,val,ema}.{top1,top5}` are fractions, `.loss` is the
+            mean per example, `.total_ips` images per second over all devices, `.time` and `.latency_*` seconds, the
+            latter per batch (mean and percentiles). `ema` is validation with averaged parameters.
     """
 
     def __init__(self, model, ngpus, cmd):
@@ -29,6 +31,7 @@ class Report:
         self.ngpus = ngpus
         self.cmd = list(cmd)
         self.total_duration = 0.0
+        self.time_to_accuracy = None
         self.metrics = {}
 
     def add(self, phase, values):
@@ -45,6 +48,8 @@ class Report:
             'cmd': self.cmd,
             'metrics': self.metrics,
         }
+        if self.time_to_accuracy is not None:
+            content['time_to_accuracy'] = self.time_to_accuracy
         write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + '\n'))
 
 
@@ -66,6 +71,14 @@ def read_report(path):
         if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
             raise UserError(f'{path}: not a report ("{name}" is not a list of numbers)')
     return content
+
+
+def is_of_training(path):
+    """Whether there is a report, and of a run that trained."""
+    try:
+        return any(name.startswith('train.') for name in read_report(path)['metrics'])
+    except UserError:
+        return False
 
 
 # (title, axis label, metrics drawn)

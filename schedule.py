@@ -1,35 +1,50 @@
 """Learning-rate schedules: pure functions of the epoch, which may be a fraction.
 
-The cosine is Loshchilov and Hutter, "SGDR" (arXiv:1608.03983), equation 5, without restarts; the linear warm-up is
-Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 2.2.
+The cosine, with its restarts, is Loshchilov and Hutter, "SGDR" (arXiv:1608.03983), equation 5; the linear warm-up is
+Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 2.2; the steps are those of He et al., "Deep
+Residual Learning" (arXiv:1512.03385), section 3.4.
 """
 
-import functools
 import math
 
 
-def cosine(epoch, num_epochs, warmup_epochs):
-    """1 at the end of the warm-up, 0 at `num_epochs` and after."""
-    if epoch >= num_epochs:
-        return 0.0
-    progress = (epoch - warmup_epochs) / (num_epochs - warmup_epochs)
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def learning_rate(epoch, peak, num_epochs, warmup_epochs):
-    """The rate at a moment of the run: a straight line from 0 to `peak`, then a cosine to 0.
+def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
+    """1 at the end of the warm-up, falling to 0 at `num_epochs`.
 
     Args:
-        epoch: epochs done so far, with a fraction inside an epoch.
-        peak: the rate at the end of the warm-up.
-        num_epochs: length of the whole run.
+        restarts: epochs at which it falls from the start again, each time from `factor` times as much.
+    """
+    begin = max((restart for restart in restarts if restart <= epoch), default=warmup_epochs)
+    end = min((restart for restart in restarts if restart > epoch), default=num_epochs)
+    if epoch >= end:
+        return 0.0
+    return multistep(epoch, restarts, factor) * 0.5 * (1 + math.cos(math.pi * (epoch - begin) / (end - begin)))
+
+
+def multistep(epoch, steps, factor):
+    """1, and `factor` times as much from each of the epochs in `steps`."""
+    return factor ** sum(epoch >= step for step in steps)
+
+
+def with_warmup(peak, warmup_epochs, decay):
+    """The rate as a function of the epoch: a straight line from 0 to `peak`, then `peak` times `decay(epoch)`.
+
+    Args:
         warmup_epochs: length of the straight line; 0 starts at the full rate.
     """
-    if epoch < warmup_epochs:
-        return peak * epoch / warmup_epochs
-    return peak * cosine(epoch, num_epochs, warmup_epochs)
+
+    def learning_rate(epoch):
+        if epoch < warmup_epochs:
+            return peak * epoch / warmup_epochs
+        return peak * decay(epoch)
+
+    return learning_rate
 
 
 def get_schedule(args):
-    """The run's schedule, a function of the epoch alone."""
-    return functools.partial(learning_rate, peak=args.lr, num_epochs=args.num_epochs, warmup_epochs=args.warmup_epochs)
+    """The run's learning rate as a function of the epochs done so far, with a fraction inside an epoch."""
+    decays = {
+        'cosine': lambda epoch: cosine(epoch, args.num_epochs, args.warmup_epochs, args.lr_steps, args.lr_factor),
+        'multistep': lambda epoch: multistep(epoch, args.lr_steps, args.lr_factor),
+    }
+    return with_warmup(args.lr, args.warmup_epochs, decays[args.lr_schedule])

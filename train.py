@@ -1,18 +1,20 @@
 #!/usr/bin/env python
 """The command line: gathers every room's options, builds model and data, and calls fit."""
 
+import itertools
 import os
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 import distributed
-from checkpoint import CheckpointWriter, count_classes, load_parameters
+from checkpoint import count_classes, load_parameters
 from class_names import data_folders, find_class_names, read_class_names
-from compat import mx
+from compat import mx, start_mixed_precision
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -23,13 +25,26 @@ from data import (
     resolve_dataset,
 )
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from fit import add_fit_args, check_fit_args, fit, predict, read_only
+from files import sole_use_of
+from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, predict, read_only
 from images import as_network_input, load_image
 from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
 from mxnet_data import add_mxnet_data_args
+from optimization import TrainingStep, add_optimization_args, check_optimization_args
 from options import ArgumentParser, comma_separated
-from report import Report
+from report import Report, is_of_training
+from resume import (
+    Progress,
+    RunCheckpoints,
+    check_options,
+    find_checkpoint,
+    manifest_path,
+    remove_leftovers,
+    restore,
+    saved_options,
+)
+from stopping import StopRequest
 
 CLASSES_SHOWN = 10
 
@@ -38,6 +53,7 @@ def parse_args(argv=None):
     parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
     add_model_args(parser)
     add_fit_args(parser)
+    add_optimization_args(parser)
     add_device_args(parser)
     add_data_args(parser)
     add_augmentation_args(parser)
@@ -60,7 +76,7 @@ def add_device_args(parser):
         '--gpus',
         type=comma_separated(int),
         default=(0,),
-        help='GPUs of a single process, for example 0,1 (default: 0)',
+        help='GPUs of a single process, for example 0,1; on a CPU it can be as many devices (default: 0)',
     )
     group.add_argument(
         '--kv-store',
@@ -85,7 +101,7 @@ def resolve_device(args):
     if args.device == 'gpu' and num_gpus == 0:
         raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
     if args.dtype is None:
-        args.dtype = 'float16' if args.device == 'gpu' else 'float32'
+        args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
     if args.device == 'cpu' and args.dtype == 'float16':
         raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
 
@@ -97,7 +113,7 @@ def resolve_batch_size(args):
         UserError: it cannot.
     """
     processes = distributed.launched_size()
-    shares = processes * (len(args.gpus) if args.device == 'gpu' and processes == 1 else 1)
+    shares = processes * (len(args.gpus) if processes == 1 else 1)
     if args.batch_size % shares:
         raise UserError(
             f'--batch-size {args.batch_size}: {shares} processes or devices cannot share it equally; '
@@ -117,6 +133,7 @@ def resolve_args(args):
     check_model_args(**vars(args))
     check_log_args(args)
     resolve_device(args)
+    check_optimization_args(args)
     notes = [resolve_backend(args)]
     check_data_args(args)
     resolve_batch_size(args)
@@ -130,6 +147,27 @@ def resolve_args(args):
     return [note for note in notes if note]
 
 
+def choose_files(args):
+    """Keeps a run from writing over another one's files: in a folder of its own, or under names of its own.
+
+    Returns:
+        What it changed of `args`, and a line for the log about it or None.
+    """
+    if 'train' in args.mode and not args.test_io:
+        if not args.no_resume or not any(args.workspace.iterdir()):
+            return {}, None
+        folders = (args.workspace / f'run{number}' for number in itertools.count(2))
+        folder = next(folder for folder in folders if not folder.exists())
+        folder.mkdir()
+        note = f'--no-resume: this run is in {folder}; name that as --workspace to go on with it'
+        return {'workspace': str(folder)}, note
+    if not is_of_training(args.workspace / args.report):
+        return {}, None
+    prefix = 'io' if args.test_io else 'val'
+    changes = {name: f'{prefix}_{getattr(args, name)}' for name in ('report', 'log', 'dllogger_log')}
+    return changes, f"{args.workspace} has a training run's report and logs: the names of these begin with {prefix}_"
+
+
 def seed_everything(args):
     """Seeds MXNet and NumPy alike on all processes; a seed that was not given is drawn on rank 0."""
     if args.seed is None:
@@ -141,6 +179,8 @@ def seed_everything(args):
 
 def build_model(args, devices):
     """The network on its devices: initialised or loaded, the same on every process, hybridized."""
+    if args.amp:
+        start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
     net = get_model(**vars(args))
     initialize(net, devices)
     if args.load is not None:
@@ -159,13 +199,18 @@ def keep_class_names(args):
             return
 
 
-def run_training(args, notes):
+def run_loops(args, notes):
+    """Everything but prediction."""
     devices = distributed.devices(args)
-    is_writer = distributed.rank() == 0
+    changes, note = distributed.broadcast_json(choose_files(args) if distributed.rank() == 0 else None)
+    notes += [note] if note else []
+    vars(args).update(changes)
+    args.workspace = Path(args.workspace)
+    found = find_checkpoint(args) if 'train' in args.mode and not args.test_io else None
+    if found:
+        notes += check_resumed(args, found[0])
     seed_everything(args)
-    if is_writer and 'train' in args.mode:
-        keep_class_names(args)
-    log = RunLog(args, is_writer)
+    log = RunLog(args, distributed.rank() == 0, is_resumed=found is not None)
     log.metrics('PARAMETER', {name: _as_json(value) for name, value in vars(args).items()})
     log.say(
         f'{args.mode} on {distributed.size()} x {len(devices)} {args.device}, {args.dtype}, '
@@ -179,15 +224,65 @@ def run_training(args, notes):
         return
     net = build_model(args, devices)
     report = Report(model_name(args.arch, args.num_layers), distributed.size() * len(devices), sys.argv)
-    checkpoints = CheckpointWriter(args.workspace, args.model_prefix, args.save_frequency)
+    if args.mode == 'val':
+        evaluate(args, net, val_data, log, report)
+    else:
+        lock = args.workspace / f'.{args.model_prefix}.lock'
+        with sole_use_of(lock) if distributed.rank() == 0 else nullcontext():
+            train(args, net, devices, train_data, val_data, log, report, found)
+
+
+def check_resumed(args, progress):
+    """Compares the options with those of the checkpoint, and takes its seed where none was given.
+
+    Returns:
+        Lines for the log.
+    """
+    path = manifest_path(args.workspace, args.model_prefix)
+    different = check_options(progress, args, path)
+    if args.seed is None:
+        args.seed = progress.seed
+    elif args.seed != progress.seed:
+        different.append(f'--seed {args.seed} instead of {progress.seed}')
+    notes = [
+        f'going on from {path}: {progress.epoch} of {args.num_epochs} epochs and {progress.iteration} steps are done'
+    ]
+    if args.load is not None:
+        notes.append(f'--load {args.load} is not used: the checkpoint has parameters')
+    if different:
+        notes.append(f'options that differ from the checkpoint: {"; ".join(different)}')
+    return notes
+
+
+def train(args, net, devices, train_data, val_data, log, report, found):
+    """`fit`, from the start or from a checkpoint that was found."""
+    if distributed.rank() == 0:
+        remove_leftovers(args)
+        keep_class_names(args)
+    step = TrainingStep(args, net, devices)
+    progress = Progress(seed=args.seed, options=saved_options(args), epoch=args.begin_epoch)
+    if found:
+        progress, files = found
+        progress.seed, progress.options = args.seed, saved_options(args)
+        restore(net, step, progress, files, manifest_path(args.workspace, args.model_prefix))
+        report.metrics = progress.metrics
+    if is_finished(args, progress):
+        log.say('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
+        return
+    checkpoints = RunCheckpoints(args, log.say)
+    run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest())
     try:
-        fit(args, net, train_data, val_data, devices, log, report, checkpoints)
+        fit(run)
     except KeyboardInterrupt:
-        kept = f'{checkpoints.last_path} is whole' if checkpoints.last_path else 'no checkpoint was saved yet'
-        log.say(f'interrupted: {kept}')
+        log.say(f'interrupted: {describe_checkpoint(args)}')
         # Not by way of MXNet's own exit, which would first finish all steps that were pushed.
         sys.stdout.flush()
         os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def describe_checkpoint(args):
+    path = manifest_path(args.workspace, args.model_prefix)
+    return f'the same command goes on from {path}' if path.exists() else 'no checkpoint was saved yet'
 
 
 def _as_json(value):
@@ -207,7 +302,12 @@ def check_by_building(args):
     """Finds what only building tells: batches that data do not fill, a checkpoint of another network."""
     as_launched = SimpleNamespace(rank=lambda: 0, size=distributed.launched_size)
     args.seed = args.seed or 0
-    get_data_loader(args)(args, as_launched)
+    train_data, _ = get_data_loader(args)(args, as_launched)
+    if train_data is not None:
+        count_steps(args, train_data)
+        found = find_checkpoint(args)
+        if found:
+            check_resumed(args, found[0])
     net = get_model(**vars(args))
     if args.load is not None:
         initialize(net, [mx.cpu()])
@@ -225,7 +325,7 @@ def main():
         if args.mode == 'pred':
             run_prediction(args)
         else:
-            run_training(args, notes)
+            run_loops(args, notes)
 
 
 if __name__ == '__main__':

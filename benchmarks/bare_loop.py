@@ -8,6 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3
+TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
 
 
 def bare_loop(batch_size, steps, **network):
@@ -43,7 +44,7 @@ def bare_loop(batch_size, steps, **network):
 def bound_threads():
     """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
     settings = {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0))), 'OMP_PROC_BIND': 'true'}
-    return {**settings, 'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1', **os.environ}
+    return {**settings, 'GLIBC_TUNABLES': TUNABLES, **os.environ}
 
 
 def output_of(*command):

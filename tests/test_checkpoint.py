@@ -24,7 +24,7 @@ def saved(tmp_path):
     net = make()
     checkpoint.set_canonical(net, random_arrays(net))
     path = tmp_path / 'net.params'
-    checkpoint.save_parameters(net, path)
+    checkpoint.write_arrays(path, checkpoint.canonical_arrays(net))
     return net, path
 
 
@@ -165,7 +165,7 @@ def test_file_holds_canonical_arrays(tmp_path):
     net = make(device='gpu', image_shape=(4, 32, 32), **CHANNELS_LAST)
     expected = random_arrays(net)
     checkpoint.set_canonical(net, expected)
-    checkpoint.save_parameters(net, tmp_path / 'net.params')
+    checkpoint.write_arrays(tmp_path / 'net.params', checkpoint.canonical_arrays(net))
     arrays = mx.nd.load(str(tmp_path / 'net.params'))
     assert list(arrays) == list(expected)
     for name, array in arrays.items():
@@ -214,29 +214,3 @@ def test_missing_file_and_folder(tmp_path):
         checkpoint.read_arrays(tmp_path / 'none.params')
     with pytest.raises(UserError, match='Is a directory'):
         checkpoint.read_arrays(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ('frequency', 'expected'),
-    [
-        (-1, ['m_best.params']),
-        (0, []),
-        (2, ['m_0002.params', 'm_0004.params', 'm_best.params']),
-    ],
-)
-def test_save_frequency(tmp_path, frequency, expected):
-    writer = checkpoint.CheckpointWriter(tmp_path, 'm', frequency)
-    net = make()
-    accuracies = [0.5, 0.7, 0.6, 0.7, 0.1]
-    written = [writer.epoch_end(net, epoch, epoch == 5, top1) for epoch, top1 in enumerate(accuracies, 1)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == expected
-    if frequency == -1:
-        assert [len(paths) for paths in written] == [1, 1, 0, 0, 0]
-
-
-def test_run_without_validation_keeps_its_last_network(tmp_path):
-    writer = checkpoint.CheckpointWriter(tmp_path, 'm', -1)
-    net = make()
-    for epoch in (1, 2):
-        writer.epoch_end(net, epoch, epoch == 2, None)
-    assert [path.name for path in tmp_path.iterdir()] == ['m_0002.params']

@@ -27,9 +27,14 @@ def validate(data, workspace, checkpoint, *options):
     return read_report(workspace / 'report.json')['metrics']
 
 
+def visible_files(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith('.'))
+
+
 def test_workspace_after_training(trained):
-    names = ['classes.txt', 'dllogger_log.log', 'log.log', 'model_best.params', 'report.json']
-    assert sorted(path.name for path in trained.iterdir()) == names
+    names = ['classes.txt', 'dllogger_log.log', 'log.log', 'model_best.params', 'model_resume.json']
+    names += [f'model_resume_0002_000000_{part}.params' for part in ('optimizer', 'parameters')] + ['report.json']
+    assert visible_files(trained) == names
     report = read_report(trained / 'report.json')
     assert report['model'] == 'resnetv15-18'
     assert report['ngpus'] == 1
@@ -188,8 +193,11 @@ def test_fit_options(small_data, tmp_path):
         'digits_0001.params',
         'digits_0002.params',
         'digits_best.params',
+        'digits_resume.json',
+        'digits_resume_0002_000000_optimizer.params',
+        'digits_resume_0002_000000_parameters.params',
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert visible_files(tmp_path) == files
     steps = [line for line in (tmp_path / 'a.log').read_text().splitlines() if ' step ' in line]
     assert [line.split(':')[0] for line in steps] == [f'epoch {e} step {s}/4' for e in (1, 2) for s in (2, 4)]
     assert result.stdout == (tmp_path / 'a.log').read_text()

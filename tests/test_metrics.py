@@ -1,12 +1,15 @@
 """metrics.py: what is counted, and what is not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tqdm import tqdm
 
 from compat import mx
-from errors import UserError
+from errors import NonFiniteError, UserError
 from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
+from resume import Progress
 
 
 def count(logits, labels, num_classes):
@@ -46,8 +49,13 @@ def test_latency_percentiles():
     assert summary['latency_100'] == 10
 
 
+def make_meter(no_metrics=False, amp=False, **progress):
+    args = SimpleNamespace(num_classes=10, no_metrics=no_metrics, amp=amp)
+    return StepMeter(args, tqdm(disable=True), Progress(seed=0, options={}, **progress))
+
+
 def test_step_meter_counts_every_step_once():
-    with StepMeter(10, tqdm(disable=True)) as meter:
+    with make_meter() as meter:
         for _ in range(50):
             meter.count([mx.nd.array([8.0, 1, 2, 9])], 4)
         meter.wait()
@@ -57,7 +65,33 @@ def test_step_meter_counts_every_step_once():
 
 
 def test_step_meter_hands_a_failure_to_the_loop():
-    with StepMeter(10, tqdm(disable=True)) as meter:
+    with make_meter() as meter:
         meter.count([mx.nd.array([0.0, 0, 0, 10])], 1)
         with pytest.raises(UserError, match='label 10'):
             meter.wait()
+
+
+def test_step_meter_goes_on():
+    with make_meter(sums=[8.0, 1.0, 2.0, 4], latencies=[0.5], seconds=0.5) as meter:
+        meter.count([mx.nd.array([8.0, 1, 2, 9])], 4)
+        meter.wait()
+        assert meter.sums.values() == [16, 2, 4, 8]
+        assert len(meter.latencies) == 2
+        assert meter.seconds > 0.5
+
+
+@pytest.mark.parametrize('no_metrics', [False, True])
+def test_loss_that_is_no_number(no_metrics):
+    with make_meter(no_metrics, epoch=2, latencies=[0.5]) as meter:
+        meter.count([mx.nd.array([np.nan, 1, 2, 9])], 4)
+        with pytest.raises(NonFiniteError, match='the loss is nan in epoch 3, iteration 2'):
+            meter.wait()
+
+
+def test_loss_that_loss_scaling_sees_to_is_not_counted():
+    with make_meter(amp=True) as meter:
+        for loss in (8.0, np.inf, 8.0):
+            meter.count([mx.nd.array([loss, 1, 2, 9])], 4)
+        meter.wait()
+        assert meter.sums.values() == [16, 2, 4, 8]
+        assert len(meter.latencies) == 3

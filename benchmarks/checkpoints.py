@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""What saving costs: the time of a checkpoint of ResNet-50, how long training waits for it, and memory over epochs.
+
+    benchmarks/checkpoints.py [--rounds 5] [--epochs 20]
+
+Saves parameters, momentum and averaged parameters of ResNet-50 between steps of training, and prints how long the call
+takes and how long it is until all is on the disk. Then trains a small network for some epochs, with a checkpoint after
+each, and prints its resident memory after each.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from bare_loop import PROJECT, bound_threads
+
+BATCH_SIZE = 4
+SETTINGS = {
+    'optimizer': 'sgd',
+    'lr': 0.1,
+    'mom': 0.875,
+    'wd': 1 / 32768,
+    'dtype': 'float32',
+    'label_smoothing': 0.1,
+    'mixup': 0,
+    'grad_accum_steps': 1,
+    'grad_clip_norm': None,
+    'amp': False,
+    'no_metrics': False,
+    'seed': 0,
+    'num_classes': 1000,
+    'model_prefix': 'model',
+    'save_frequency': -1,
+}
+
+
+def measure_saves(rounds, ema_decay):
+    """(seconds that the call takes, seconds until all is written, megabytes) of each save."""
+    import models
+    from compat import mx
+    from optimization import TrainingStep
+    from resume import Progress, RunCheckpoints
+
+    with tempfile.TemporaryDirectory() as folder:
+        args = Namespace(**SETTINGS, batch_size=BATCH_SIZE, ema_decay=ema_decay, workspace=Path(folder))
+        net = models.get_model(fuse_bn_relu=1)
+        models.initialize(net, [mx.cpu()])
+        net.hybridize(static_alloc=True, static_shape=True)
+        step = TrainingStep(args, net, [mx.cpu()])
+        checkpoints = RunCheckpoints(args, say=lambda line: None)
+        batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
+        for turn in range(rounds):
+            step([batch], 0.01, epoch=turn, iteration=0)
+            mx.nd.waitall()
+            started = time.perf_counter()
+            checkpoints.save(net, step, Progress(seed=0, options={}, epoch=turn))
+            called = time.perf_counter()
+            checkpoints.wait()
+            written = time.perf_counter()
+            size = sum(path.stat().st_size for path in Path(folder).glob('*.params')) / 1e6
+            yield called - started, written - started, size
+
+
+def print_saves(rounds):
+    for ema_decay in (None, 0.999):
+        call, whole, size = (statistics.median(values) for values in zip(*measure_saves(rounds, ema_decay)))
+        parts = 'parameters and momentum' if ema_decay is None else 'the same and averaged parameters'
+        print(f'{parts}, {size:.0f} MB: training waits {call:.3f} s, written after {whole:.2f} s')
+
+
+def print_memory(data, epochs):
+    """Resident memory of a run after each epoch, in MiB."""
+    options = '--image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64 --warmup-epochs 1 --ema-decay 0.9'
+    with tempfile.TemporaryDirectory() as folder:
+        command = [PROJECT / 'runner', '--device', 'cpu', '--data-root', data, '-e', epochs, *options.split()]
+        command = [str(part) for part in [*command, '--mixup', '0.2', '--workspace', folder]]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        resident = []
+        for line in run.stdout:
+            if line.startswith('epoch ') and '| train' in line:
+                pages = int(Path(f'/proc/{run.pid}/statm').read_text().split()[1])
+                resident.append(pages * os.sysconf('SC_PAGE_SIZE') / 2**20)
+    print('MiB after each epoch:', ' '.join(f'{value:.0f}' for value in resident))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--rounds', type=int, default=5, help='saves that are measured (default: 5)')
+    parser.add_argument('--epochs', type=int, default=20, help='epochs of the small run (default: 20)')
+    parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='what it trains on')
+    args = parser.parse_args()
+    if 'OMP_NUM_THREADS' not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], bound_threads())
+    sys.path.append(str(PROJECT))
+    print_saves(args.rounds)
+    if args.data.is_dir():
+        print_memory(args.data, args.epochs)
+
+
+if __name__ == '__main__':
+    main()
