@@ -256,11 +256,11 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
     save(0)
     started = time.perf_counter()
     os.waitpid(save_in_child(1), 0)
-    usual = time.perf_counter() - started
+    longest = time.perf_counter() - started
     epoch, interrupted, moments = 1, 0, random.Random(0)
     for _ in range(200):
         child = save_in_child(epoch + 1)
-        time.sleep(moments.uniform(0, 1.5 * usual))
+        time.sleep(moments.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         progress, files = read_manifest(path)
@@ -269,6 +269,8 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
         for file in files.values():
             assert (mx.nd.load(str(file))['weight'].asnumpy() == progress.epoch).all()
         interrupted += os.WIFSIGNALED(status)
+        # About half of them shall be in time, however fast the machine is at the moment.
+        longest *= 1.05 if os.WIFSIGNALED(status) else 0.95
         epoch = progress.epoch
     assert interrupted > 50
     assert epoch > 20
