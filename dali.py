@@ -109,17 +109,8 @@ def load_dali(args):
         raise UserError('--data-backend dali-gpu: it decodes on a GPU; use --data-backend dali-cpu')
 
 
-def dali_data_loader(args, kv):
-    """Training and validation iterators over record files."""
-    devices = distributed.devices(args)
-    process_batch = args.batch_size // kv.size()
-    train = _training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
-    has_validation = 'val' in args.mode and args.data_val is not None
-    val = _validation_data(args, kv, devices, process_batch) if has_validation else None
-    return train, val
-
-
-def _training_data(args, kv, devices, process_batch):
+def training_data(args, kv, devices, process_batch):
+    """The training iterator over record files."""
     records = _open(args, args.data_train, args.data_train_idx)
     num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
     share = num_steps * process_batch
@@ -132,7 +123,8 @@ def _training_data(args, kv, devices, process_batch):
     return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
 
 
-def _validation_data(args, kv, devices, process_batch):
+def validation_data(args, kv, devices, process_batch):
+    """The validation iterator over record files."""
     records = _open(args, args.data_val, args.data_val_idx)
     begin, end = validation_bounds(args, len(records), kv)
     share = end - begin

@@ -4,6 +4,7 @@
 without `--data-val`, `train` None where the mode does not train.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,12 +180,21 @@ def _synthetic_batches(args, kv, batch_size, share):
         yield mx.io.DataBatch(data=[images], label=[labels], pad=max(0, batch_size - counted))
 
 
+def record_data_loader(backend, args, kv):
+    """Training and validation iterators over record files, by the module of a backend."""
+    devices = distributed.devices(args)
+    process_batch = args.batch_size // kv.size()
+    has_validation = 'val' in args.mode and args.data_val is not None
+    train = backend.training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
+    return train, backend.validation_data(args, kv, devices, process_batch) if has_validation else None
+
+
 def get_data_loader(args):
     """The function `(args, kv) -> (train, val)` of the chosen backend; `kv` has `rank()` and `size()`."""
     loaders = {
-        'dali-gpu': dali.dali_data_loader,
-        'dali-cpu': dali.dali_data_loader,
-        'mxnet': mxnet_data.mxnet_data_loader,
+        'dali-gpu': partial(record_data_loader, dali),
+        'dali-cpu': partial(record_data_loader, dali),
+        'mxnet': partial(record_data_loader, mxnet_data),
         'synthetic': synthetic_data_loader,
     }
     return loaders[args.data_backend]

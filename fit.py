@@ -131,7 +131,7 @@ def check_fit_args(args):
 
 @dataclass
 class Run:
-    """What the loops work with. `step` and `train_data` are None where nothing is trained."""
+    """What training works with. `val_data` is None where nothing is validated."""
 
     args: object
     net: object

@@ -142,21 +142,12 @@ def check_mxnet_data_args(args):
         raise UserError(f'{" ".join(chosen)}: needed is --random-resized-crop 0 beside it')
 
 
-def mxnet_data_loader(args, kv):
-    """Training and validation iterators over record files."""
-    devices = distributed.devices(args)
-    process_batch = args.batch_size // kv.size()
-    train = _training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
-    has_validation = 'val' in args.mode and args.data_val is not None
-    val = _validation_data(args, kv, devices, process_batch) if has_validation else None
-    return train, val
-
-
 def decoding_threads(args):
     return args.data_mxnet_threads or distributed.available_cores()
 
 
-def _training_data(args, kv, devices, process_batch):
+def training_data(args, kv, devices, process_batch):
+    """The training iterator over record files."""
     num_steps, num_readers = _plan_readers(args, kv, process_batch)
     num_parts = kv.size() * num_readers
     parts = range(kv.rank() * num_readers, (kv.rank() + 1) * num_readers)
@@ -251,7 +242,8 @@ def _explained_errors(args, kv):
         raise
 
 
-def _validation_data(args, kv, devices, process_batch):
+def validation_data(args, kv, devices, process_batch):
+    """The validation iterator over record files."""
     records = RecordFile(args.data_val, index_path(args.data_val, args.data_val_idx))
     begin, end = validation_bounds(args, len(records), kv)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))

@@ -315,7 +315,8 @@ def check_by_building(args):
 
 
 def main():
-    with one_line_errors(show=lambda: distributed.launched_rank() == 0):
+    # Until the processes have met, they all find the same mistakes; after that, each has its own.
+    with one_line_errors(show=lambda: distributed.launched_rank() == 0 or distributed.size() > 1):
         args = parse_args()
         notes = resolve_args(args)
         if args.check_only:

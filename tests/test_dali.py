@@ -118,10 +118,10 @@ def test_without_dali(small_data, tmp_path, environment_without_dali):
     assert output.count('DALI is not installed: the data are read by --data-backend mxnet') == 1
 
 
-def test_two_processes_with_horovod(small_data, trained):
+def test_two_processes_with_horovod(small_data, trained, tmp_path):
     """Horovod and DALI in one process; and every process validates its share, or everything."""
     command = ['./runner', '-n', '2', *SMALL, '--data-root', small_data, '--mode', 'val', '--data-backend', 'dali-cpu']
-    command += ['--load', trained / 'model_best.params', '--workspace', trained / 'validation']
+    command += ['--load', trained / 'model_best.params', '--workspace', tmp_path]
     alone = succeed('./runner', *command[3:])
     expected = alone.split('top-1 ')[1].split(',')[0]
     for options in ((), ('--dali-separ-val',)):

@@ -447,3 +447,16 @@ def test_image_that_breaks_in_the_middle(small_data, tmp_path):
         '--workspace',
         tmp_path / 'validation',
     )
+
+
+def test_image_that_only_the_second_process_reads(small_data, tmp_path):
+    """Its message reaches the terminal all the same."""
+    data = shutil.copytree(small_data, tmp_path / 'data')
+    offset = int((data / 'val.idx').read_text().splitlines()[60].split()[1])
+    with (data / 'val.rec').open('r+b') as records:
+        records.seek(offset + 8 + 24)
+        records.write(bytes(200))
+    command = ['./runner', '-n', '2', *SMALL, '--data-root', data, '--test-io', '--test-io-mode', 'val']
+    result = call(*command, '--workspace', tmp_path / 'run')
+    assert result.returncode != 0
+    assert f'val.rec: record 60 at byte {offset}: its image does not decode' in result.stderr
