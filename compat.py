@@ -5,6 +5,7 @@ age. This module is the only one that imports it, and puts right beforehand what
 `import compat` alone is cheap: MXNet is loaded when `mx` is first asked for.
 """
 
+import ctypes
 import importlib
 import os
 import sys
@@ -62,6 +63,12 @@ def _import_mxnet():
 def start_mixed_precision(dtype):
     """Has MXNet compute in 'float16' or 'bfloat16' where that is safe, in all networks that are made afterwards."""
     importlib.import_module('mxnet.contrib.amp').init(target_dtype=dtype)
+
+
+def return_free_memory():
+    """Gives the system what this process has freed. MXNet frees arrays of all sizes, and the gaps between those that
+    are still in use would add up over the epochs."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def __getattr__(name):

@@ -1,11 +1,13 @@
 """What went wrong, for people: one line that names the option or file, what was found, and what to do."""
 
+import os
 import sys
 from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
 NON_FINITE_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130
+BROKEN_PIPE_EXIT_CODE = 141
 
 
 class UserError(Exception):
@@ -28,7 +30,7 @@ class NonFiniteError(UserError):
 def one_line_errors(show=True):
     """Ends the program with one line on stderr and the error's exit code where the block raises a `UserError`.
 
-    Ctrl-C ends it with exit code 130, as a shell expects.
+    Ctrl-C ends it with exit code 130, and a reader of its output that is gone with 141, as a shell expects.
 
     Args:
         show: a callable or bool, asked at the time of the error, that says whether this process prints the line;
@@ -42,3 +44,7 @@ def one_line_errors(show=True):
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_EXIT_CODE)
+    except BrokenPipeError:
+        # What Python still has to write at its end would raise once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE_EXIT_CODE)

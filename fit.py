@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 import distributed
-from compat import mx
+from compat import mx, return_free_memory
 from epoch_log import Recent, log_epoch, run_summary, show_step
 from errors import NonFiniteError, UserError
 from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
 from optimization import CrossEntropy, TrainingStep
-from options import comma_separated
 from report import Report
 from resume import Progress, RunCheckpoints
 from sampling import derive_seed
@@ -44,23 +43,6 @@ def add_fit_args(parser):
         default=0,
         help='begin the schedule at this epoch, from 0, as with --load (default: 0)',
     )
-    group.add_argument('--lr', type=float, default=0.1, help='learning rate after the warm-up (default: %(default)s)')
-    group.add_argument(
-        '--lr-schedule',
-        choices=('multistep', 'cosine'),
-        default='cosine',
-        help='how the learning rate falls after the warm-up (default: %(default)s)',
-    )
-    group.add_argument(
-        '--lr-steps',
-        type=comma_separated(float),
-        default=(),
-        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
-    )
-    group.add_argument('--lr-factor', type=float, default=0.256, help='(default: %(default)s)')
-    group.add_argument(
-        '--warmup-epochs', type=float, default=5, help='epochs of linear warm-up from 0 (default: %(default)s)'
-    )
     group.add_argument(
         '--disp-batches', type=int, default=20, help='steps between two lines of progress (default: %(default)s)'
     )
@@ -73,19 +55,6 @@ def add_fit_args(parser):
     group.add_argument(
         '--early-stop-top1', type=float, help='end the run at this validation accuracy, a fraction, and report the time'
     )
-    group.add_argument(
-        '--no-resume',
-        action='store_true',
-        help='start over in a new folder of the workspace, and do not go on from the checkpoint there',
-    )
-    group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
-    group.add_argument(
-        '--save-frequency',
-        type=int,
-        default=-1,
-        help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
-        '(default: %(default)s)',
-    )
     group.add_argument('--test-io', action='store_true', help='only read the data once, and tell how fast that is')
     group.add_argument(
         '--test-io-mode',
@@ -93,7 +62,6 @@ def add_fit_args(parser):
         default='train',
         help='the data that --test-io reads (default: %(default)s)',
     )
-    group.add_argument('--load', help='a .params file to start from, to validate or to predict with')
     return group
 
 
@@ -105,14 +73,6 @@ def check_fit_args(args):
             raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least 1')
     if args.seed is not None and not 0 <= args.seed < 2**31:
         raise UserError(f'--seed {args.seed}: needed is 0 to {2**31 - 1}')
-    for name in ('lr', 'warmup_epochs', 'lr_factor'):
-        value = getattr(args, name)
-        if not 0 <= value < math.inf:
-            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is a number of at least 0')
-    if any(step < 0 for step in args.lr_steps) or sorted(args.lr_steps) != list(args.lr_steps):
-        raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in args.lr_steps)}: needed are rising epochs')
-    if args.lr_schedule == 'multistep' and not args.lr_steps:
-        raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
     if args.run_epochs != -1 and args.run_epochs < 1:
         raise UserError(f'--run-epochs {args.run_epochs}: needed is at least 1, or -1 for all')
     if not 0 <= args.begin_epoch < args.num_epochs:
@@ -121,8 +81,6 @@ def check_fit_args(args):
         raise UserError(
             f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
         )
-    if args.save_frequency < -1:
-        raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
     if args.mode in ('val', 'pred') and args.load is None and not args.test_io:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
     if args.mode == 'pred' and args.data_pred is None:
@@ -204,6 +162,7 @@ def finish_epoch(run, results):
     progress.metrics = run.report.metrics
     check_early_stop(run, results)
     write_report(run)
+    return_free_memory()
     due = run.checkpoints.files_due(progress.best_top1, results, progress.epoch, is_finished(args, progress))
     run.checkpoints.save(run.net, run.step, progress, due)
 

@@ -12,6 +12,9 @@ from tqdm import tqdm
 
 from errors import UserError
 
+# Short enough for 80 columns with what training adds to it.
+BAR_FORMAT = '{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left'
+
 METRIC_UNITS = {
     'train.loss': None,
     'train.ips': 'images/s',
@@ -153,8 +156,8 @@ class RunLog:
 
     def progress(self, total, description, done=0):
         """A progress bar of `total` steps on a terminal, and nothing to see elsewhere."""
-        settings = {'unit': 'step', 'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
-        return tqdm(total=total, initial=done, desc=description, **settings)
+        settings = {'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
+        return tqdm(total=total, initial=done, desc=description, bar_format=BAR_FORMAT, **settings)
 
 
 def make_board(folder):

@@ -37,6 +37,31 @@ FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'optimizer',
 OPTIMIZER_COUNTERS = ('num_update', 'm_schedule')
 
 
+def add_checkpoint_args(parser):
+    group = parser.add_argument_group('Checkpoints')
+    group.add_argument('--load', help='a .params file to start from, to validate or to predict with')
+    group.add_argument(
+        '--no-resume',
+        action='store_true',
+        help='start over in a new folder of the workspace, and do not go on from the checkpoint there',
+    )
+    group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
+    group.add_argument(
+        '--save-frequency',
+        type=int,
+        default=-1,
+        help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
+        '(default: %(default)s)',
+    )
+    return group
+
+
+def check_checkpoint_args(args):
+    """Raises `UserError` for options that mean nothing."""
+    if args.save_frequency < -1:
+        raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
+
+
 @dataclass
 class Progress:
     """How far a run is: the manifest's content beside its parts.

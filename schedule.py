@@ -7,6 +7,43 @@ Residual Learning" (arXiv:1512.03385), section 3.4.
 
 import math
 
+from errors import UserError
+from options import comma_separated
+
+
+def add_schedule_args(parser):
+    group = parser.add_argument_group('Learning rate')
+    group.add_argument('--lr', type=float, default=0.1, help='learning rate after the warm-up (default: %(default)s)')
+    group.add_argument(
+        '--lr-schedule',
+        choices=('multistep', 'cosine'),
+        default='cosine',
+        help='how the learning rate falls after the warm-up (default: %(default)s)',
+    )
+    group.add_argument(
+        '--lr-steps',
+        type=comma_separated(float),
+        default=(),
+        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
+    )
+    group.add_argument('--lr-factor', type=float, default=0.256, help='(default: %(default)s)')
+    group.add_argument(
+        '--warmup-epochs', type=float, default=5, help='epochs of linear warm-up from 0 (default: %(default)s)'
+    )
+    return group
+
+
+def check_schedule_args(args):
+    """Raises `UserError` for rates and epochs that make no schedule."""
+    for name in ('lr', 'warmup_epochs', 'lr_factor'):
+        value = getattr(args, name)
+        if not 0 <= value < math.inf:
+            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is a number of at least 0')
+    if any(step < 0 for step in args.lr_steps) or sorted(args.lr_steps) != list(args.lr_steps):
+        raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in args.lr_steps)}: needed are rising epochs')
+    if args.lr_schedule == 'multistep' and not args.lr_steps:
+        raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
+
 
 def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
     """1 at the end of the warm-up, falling to 0 at `num_epochs`.

@@ -37,6 +37,8 @@ from report import Report, is_of_training
 from resume import (
     Progress,
     RunCheckpoints,
+    add_checkpoint_args,
+    check_checkpoint_args,
     check_options,
     find_checkpoint,
     manifest_path,
@@ -44,6 +46,7 @@ from resume import (
     restore,
     saved_options,
 )
+from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
 
 CLASSES_SHOWN = 10
@@ -53,6 +56,8 @@ def parse_args(argv=None):
     parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
     add_model_args(parser)
     add_fit_args(parser)
+    add_checkpoint_args(parser)
+    add_schedule_args(parser)
     add_optimization_args(parser)
     add_device_args(parser)
     add_data_args(parser)
@@ -130,6 +135,8 @@ def resolve_args(args):
     if args.test_io:
         args.mode = args.test_io_mode
     check_fit_args(args)
+    check_checkpoint_args(args)
+    check_schedule_args(args)
     check_model_args(**vars(args))
     check_log_args(args)
     resolve_device(args)

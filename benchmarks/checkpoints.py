@@ -5,7 +5,7 @@
 
 Saves parameters, momentum and averaged parameters of ResNet-50 between steps of training, and prints how long the call
 takes and how long it is until all is on the disk. Then trains a small network for some epochs, with a checkpoint after
-each, and prints its resident memory after each.
+each, and prints its peak memory in each.
 """
 
 import argparse
@@ -74,31 +74,44 @@ def print_saves(rounds):
         print(f'{parts}, {size:.0f} MB: training waits {call:.3f} s, written after {whole:.2f} s')
 
 
+def peak_since_last_asked(pid):
+    """The largest resident memory of a process since this was last called for it, in MiB."""
+    process = Path('/proc') / str(pid)
+    peak = next(line for line in (process / 'status').read_text().splitlines() if line.startswith('VmHWM:'))
+    # See proc(5): 5 sets the peak back to what is resident now.
+    (process / 'clear_refs').write_text('5')
+    return int(peak.split()[1]) / 1024
+
+
 def print_memory(data, epochs):
-    """Resident memory of a run after each epoch, in MiB."""
+    """The peak memory of a run in each of its epochs."""
     options = '--image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64 --warmup-epochs 1 --ema-decay 0.9'
     with tempfile.TemporaryDirectory() as folder:
         command = [PROJECT / 'runner', '--device', 'cpu', '--data-root', data, '-e', epochs, *options.split()]
         command = [str(part) for part in [*command, '--mixup', '0.2', '--workspace', folder]]
         run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        resident = []
+        print('peak MiB in each epoch:', end='', flush=True)
+        peaks = []
         for line in run.stdout:
             if line.startswith('epoch ') and '| train' in line:
-                pages = int(Path(f'/proc/{run.pid}/statm').read_text().split()[1])
-                resident.append(pages * os.sysconf('SC_PAGE_SIZE') / 2**20)
-    print('MiB after each epoch:', ' '.join(f'{value:.0f}' for value in resident))
+                peaks.append(peak_since_last_asked(run.pid))
+                print(f' {peaks[-1]:.0f}', end='', flush=True)
+    middle = len(peaks) // 2
+    growth = max(peaks[middle:]) / max(peaks[:middle]) - 1
+    print(f'\nthe second half of the run needs {100 * growth:+.1f} % of what the first half needs')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=5, help='saves that are measured (default: 5)')
+    parser.add_argument('--rounds', type=int, default=5, help='saves that are measured; 0: none (default: 5)')
     parser.add_argument('--epochs', type=int, default=20, help='epochs of the small run (default: 20)')
     parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='what it trains on')
     args = parser.parse_args()
     if 'OMP_NUM_THREADS' not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv], bound_threads())
     sys.path.append(str(PROJECT))
-    print_saves(args.rounds)
+    if args.rounds:
+        print_saves(args.rounds)
     if args.data.is_dir():
         print_memory(args.data, args.epochs)
 

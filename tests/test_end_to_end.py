@@ -238,7 +238,7 @@ def test_progress_bar_on_a_terminal(small_data, tmp_path):
         pass
     assert process.wait() == 0
     text = shown.decode()
-    assert 'epoch 1/1: ' in text
+    assert 'epoch 1/1 |' in text
     assert 'images/s, lr ' in text
     assert ' step 3/15' not in text
 
@@ -460,3 +460,14 @@ def test_image_that_only_the_second_process_reads(small_data, tmp_path):
     result = call(*command, '--workspace', tmp_path / 'run')
     assert result.returncode != 0
     assert f'val.rec: record 60 at byte {offset}: its image does not decode' in result.stderr
+
+
+def test_a_reader_that_is_gone_ends_the_run_quietly(small_data, tmp_path):
+    command = ['./runner', *SMALL, '--data-root', small_data, '--workspace', tmp_path, '--disp-batches', '1']
+    with subprocess.Popen(
+        list(map(str, command)), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ''
+        assert process.wait(60) == 141
