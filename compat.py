@@ -13,6 +13,7 @@ import warnings
 
 import numpy as np
 
+import cores
 from errors import UserError, one_line_errors
 
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
@@ -26,19 +27,8 @@ def restore_numpy_aliases():
             setattr(np, name, builtin)
 
 
-def _own_cores():
-    """This process's share of the cores that the processes of this host have together."""
-    local_rank = int(os.environ.get('HOROVOD_LOCAL_RANK', 0))
-    local_size = int(os.environ.get('HOROVOD_LOCAL_SIZE', 1))
-    cores = sorted(os.sched_getaffinity(0))
-    share = len(cores) // local_size
-    if share == 0:
-        return [cores[local_rank % len(cores)]]
-    return cores[local_rank * share : (local_rank + 1) * share]
-
-
 # Asked before MXNet is there: OpenMP binds the importing thread to one core, and then that is all there seems to be.
-own_cores = _own_cores()
+own_cores = cores.own_cores(int(os.environ.get('HOROVOD_LOCAL_RANK', 0)), int(os.environ.get('HOROVOD_LOCAL_SIZE', 1)))
 
 
 def _import_mxnet():

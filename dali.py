@@ -7,6 +7,7 @@ cannot say which record did not decode.
 
 import importlib
 import importlib.util
+import warnings
 from collections import deque
 from contextlib import contextmanager
 
@@ -101,7 +102,10 @@ def load_dali(args):
         UserError: the chosen backend cannot run here.
     """
     try:
-        importlib.import_module('nvidia.dali.fn')
+        with warnings.catch_warnings():
+            # On Python 3.12 it says that it is experimental there.
+            warnings.simplefilter('ignore')
+            importlib.import_module('nvidia.dali.fn')
     except ImportError as error:
         missing = 'is not installed' if not is_installed() else f'does not start ({error})'
         raise UserError(f'--data-backend {args.data_backend}: DALI {missing}; use --data-backend mxnet') from None

@@ -16,6 +16,7 @@ from batches import DeviceBatches, over_devices
 from class_names import data_folders, read_class_names
 from compat import mx
 from errors import UserError
+from files import file_sha256
 from images import RGB_CHANNELS
 from options import comma_separated
 from recordio import check_record_file, index_path
@@ -219,6 +220,21 @@ def resolve_dataset(args):
         args.num_examples = args.num_examples or records
     if args.mode == 'val' or ('val' in args.mode and args.data_val is not None):
         _check_records('--data-val', args.data_val, args.data_val_idx, args)
+
+
+def data_facts(args):
+    """What tells the record files apart from others, by option: all processes must read the same ones."""
+    if args.data_backend == 'synthetic':
+        return {}
+    files = {
+        '--data-train': (args.data_train, args.data_train_idx, 'train' in args.mode),
+        '--data-val': (args.data_val, args.data_val_idx, 'val' in args.mode),
+    }
+    return {
+        option: f'{record.stat().st_size} bytes with index {file_sha256(index_path(record, index))[:12]}'
+        for option, (record, index, is_read) in files.items()
+        if is_read and record is not None
+    }
 
 
 def _check_records(option, record_path, idx_path, args):

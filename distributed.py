@@ -3,16 +3,19 @@
 The functions mean the same whether Horovod runs or one process is alone. No other module imports Horovod.
 """
 
+import atexit
 import json
 import os
+import socket
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 import compat
+import slurm
 from compat import mx
-from errors import UserError
+from errors import LostProcessError, UserError
 
 _horovod = None
 _broadcasts = 0
@@ -51,6 +54,7 @@ def initialize(kv_store):
         import horovod.mxnet as horovod
     except ImportError as error:
         raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from error
+    slurm.meet(os.environ)
     horovod.init()
     _horovod = horovod
 
@@ -120,6 +124,60 @@ def broadcast_json(content):
     length = int(allreduce_sum([len(encoded)])[0])
     own = encoded if rank() == 0 else np.zeros(length, dtype=np.uint8)
     return json.loads(allreduce_sum(own).astype(np.uint8).tobytes().decode())
+
+
+def gather_json(content):
+    """What every process has, as a list by rank, on all of them; for small things."""
+    if size() == 1:
+        return [content]
+    encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+    lengths = np.zeros(size())
+    lengths[rank()] = len(encoded)
+    ends = allreduce_sum(lengths).astype(np.int64).cumsum()
+    own = np.zeros(ends[-1])
+    own[ends[rank()] - len(encoded) : ends[rank()]] = encoded
+    everything = allreduce_sum(own).astype(np.uint8)
+    return [json.loads(part.tobytes().decode()) for part in np.split(everything, ends[:-1])]
+
+
+def check_alike(facts, advice):
+    """Makes sure that all processes have the same facts.
+
+    Args:
+        facts: texts or numbers by name.
+        advice: what a user can do where they differ.
+
+    Raises:
+        UserError: they differ, on every process alike.
+    """
+    if size() == 1:
+        return
+    gathered = gather_json([socket.gethostname(), facts])
+    first_host, first = gathered[0]
+    for other_rank, (host, other) in enumerate(gathered):
+        for name in first:
+            if other.get(name) != first[name]:
+                raise UserError(
+                    f'{name} is {first[name]} on rank 0 ({first_host}) and {other.get(name)} on rank {other_rank} '
+                    f'({host}); {advice}'
+                )
+
+
+@contextmanager
+def noticing_lost_processes():
+    """Turns what Horovod says after another process is gone into an error of its own.
+
+    Raises:
+        LostProcessError: that.
+    """
+    try:
+        yield
+    except mx.base.MXNetError as error:
+        if size() == 1 or 'Horovod has been shut down' not in str(error):
+            raise
+        # It would wait for what can no longer be, and say the same once more.
+        atexit.unregister(mx.base._notify_shutdown)
+        raise LostProcessError('another process of this run has ended') from None
 
 
 class Agreement:

@@ -48,6 +48,7 @@ def run_summary(results):
         train = results['train']
         summary.update({'train.loss': train['loss']} if 'loss' in train else {})
         summary['train.ips'] = train['total_ips']
+        summary.update({'train.comm_share': train['comm_share']} if 'comm_share' in train else {})
     for phase in ('val', 'ema'):
         if phase in results:
             values = results[phase]
@@ -65,5 +66,7 @@ def log_epoch(log, epoch, num_epochs, results):
         shown = [f'{values["total_ips"]:.1f} images/s']
         if 'loss' in values:
             shown = [f'loss {values["loss"]:.4f}', f'top-1 {values["top1"]!r}', f'top-5 {values["top5"]!r}', *shown]
+        if 'comm_share' in values:
+            shown.append(f'communication {100 * values["comm_share"]:.1f} % of a step')
         parts.append(f'{phase}: {", ".join(shown)}')
     log.say(' | '.join(parts))

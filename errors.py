@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
 NON_FINITE_EXIT_CODE = 3
+LOST_PROCESS_EXIT_CODE = 4
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
 
@@ -24,6 +25,12 @@ class NonFiniteError(UserError):
     """Training has come to numbers that are none; it ends with an exit code of its own."""
 
     exit_code = NON_FINITE_EXIT_CODE
+
+
+class LostProcessError(UserError):
+    """Another process of the run has ended, so this one has to; what that one says is the cause."""
+
+    exit_code = LOST_PROCESS_EXIT_CODE
 
 
 @contextmanager

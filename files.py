@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import fcntl
+import hashlib
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,14 @@ def _umask():
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def file_sha256(path):
+    digest = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class BackgroundWriter:

@@ -11,7 +11,7 @@ import distributed
 from compat import mx, return_free_memory
 from epoch_log import Recent, log_epoch, run_summary, show_step
 from errors import NonFiniteError, UserError
-from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
+from metrics import BatchStatistics, CommunicationTimer, StepMeter, Sums, latency_summary, means
 from optimization import CrossEntropy, TrainingStep
 from report import Report
 from resume import Progress, RunCheckpoints
@@ -158,7 +158,7 @@ def finish_epoch(run, results):
         run.report.add(phase, values)
     log_epoch(run.log, progress.epoch, args.num_epochs, results)
     progress.epoch, progress.iteration = progress.epoch + 1, 0
-    progress.sums, progress.latencies, progress.seconds = [], [], 0.0
+    progress.sums, progress.latencies, progress.seconds, progress.communication = [], [], 0.0, [0.0, 0]
     progress.metrics = run.report.metrics
     check_early_stop(run, results)
     write_report(run)
@@ -230,6 +230,7 @@ def train_epoch(run):
     mx.random.seed(derive_seed(args.seed, epoch, distributed.rank()))
     examples_per_step = args.batch_size // distributed.size()
     bar = run.log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}', progress.iteration)
+    communication = run.step.communication = CommunicationTimer(*progress.communication)
     with bar, StepMeter(args, bar, progress) as meter:
         recent = Recent(meter, args)
         for iteration, batches in zip(range(progress.iteration, steps), data):
@@ -241,11 +242,14 @@ def train_epoch(run):
             if run.stop.is_agreed() and (iteration + 1) % args.grad_accum_steps == 0:
                 break
         meter.wait()
-    progress.iteration = len(meter.latencies)
-    progress.sums, progress.latencies, progress.seconds = meter.sums.values(), meter.latencies, meter.seconds
+    progress.iteration, progress.sums = meter.iteration, distributed.allreduce_sum(meter.sums.values()).tolist()
+    progress.latencies, progress.seconds = meter.latencies, meter.seconds
+    progress.communication = [communication.seconds, communication.updates]
     if progress.iteration < steps:
         return None
-    return summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
+    metrics = summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
+    share = communication.share(meter.seconds / len(meter.latencies) * args.grad_accum_steps)
+    return metrics if share is None else {**metrics, 'comm_share': share}
 
 
 def check_loss_scale(run, epoch, iteration):

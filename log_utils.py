@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ METRIC_UNITS = {
     'train.loss': None,
     'train.ips': 'images/s',
     'train.lr': None,
+    'train.comm_share': None,
     'val.accuracy': None,
     'val.top_k_accuracy_5': None,
     'ema.accuracy': None,
@@ -120,7 +122,8 @@ class RunLog:
 
     def __init__(self, args, is_writer, is_resumed=False):
         self._is_writer = is_writer
-        self.shows_progress = is_writer and sys.stderr.isatty()
+        # A launcher that shows our output on a terminal says so.
+        self.shows_progress = is_writer and (sys.stderr.isatty() or 'PROGRESS_BAR' in os.environ)
         self._text = logging.getLogger('imagenet')
         self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
         self._text.propagate = False

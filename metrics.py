@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+import distributed
 from compat import mx
 from errors import NonFiniteError, UserError
 
@@ -76,12 +77,15 @@ class StepMeter:
         sums: `Sums` of the steps that are done; with `--no-metrics`, of their number of examples alone.
         latencies: seconds of each of them.
         seconds: time that they took together.
+        iteration: steps of the epoch that are done.
     """
 
     def __init__(self, args, progress_bar, progress):
-        self.sums = Sums(*progress.sums)
+        # They are of all processes together, and will be added up over these.
+        self.sums = Sums(*progress.sums) if distributed.rank() == 0 else Sums()
         self.latencies = list(progress.latencies)
         self.seconds = progress.seconds
+        self.iteration = progress.iteration
         self._args = args
         self._epoch = progress.epoch
         self._progress_bar = progress_bar
@@ -136,6 +140,7 @@ class StepMeter:
         now = time.perf_counter() - self._start
         self.latencies.append(now - self.seconds)
         self.seconds = now
+        self.iteration += 1
         for device_results in on_host:
             self._add_of_device(device_results, examples // len(on_host))
         self._progress_bar.update()
@@ -146,11 +151,47 @@ class StepMeter:
             # With loss scaling, that is for it to see to; such a step is skipped, and not counted.
             if self._args.amp:
                 return
-            raise NonFiniteError(f'the loss is {loss} in epoch {self._epoch + 1}, iteration {len(self.latencies)}')
+            raise NonFiniteError(f'the loss is {loss} in epoch {self._epoch + 1}, iteration {self.iteration}')
         if self._args.no_metrics:
             self.sums.examples += examples
         else:
             self.sums.add(results, examples, self._args.num_classes)
+
+
+class CommunicationTimer:
+    """Times the averaging of gradients over processes in some of an epoch's updates.
+
+    Usually it overlaps with the backward pass and with other processes' work. In a timed update everything before it is
+    done first, so that what is measured is the time of communication alone, waiting for slower processes included.
+
+    Attributes:
+        seconds: of the timed updates together.
+        updates: their number.
+    """
+
+    FIRST, INTERVAL = 1, 20
+
+    def __init__(self, seconds=0.0, updates=0):
+        self.seconds = seconds
+        self.updates = updates
+
+    def run(self, average_gradients, update_in_epoch):
+        """Calls a function that pushes the averaging, and times it where it is its turn."""
+        if distributed.size() == 1 or update_in_epoch % self.INTERVAL != self.FIRST:
+            average_gradients()
+            return
+        mx.nd.waitall()
+        start = time.perf_counter()
+        average_gradients()
+        mx.nd.waitall()
+        self.seconds += time.perf_counter() - start
+        self.updates += 1
+
+    def share(self, seconds_per_update):
+        """Communication's part of an update's time, the mean over processes; None where nothing was timed."""
+        own = self.seconds / self.updates / seconds_per_update if self.updates else 0.0
+        total, processes = distributed.allreduce_sum([own, self.updates > 0])
+        return total / processes if processes else None
 
 
 def means(total):

@@ -7,7 +7,7 @@ import numpy as np
 import distributed
 from compat import mx
 from errors import UserError
-from metrics import BatchStatistics
+from metrics import BatchStatistics, CommunicationTimer
 from sampling import derive_seed
 
 autograd, gluon = mx.autograd, mx.gluon
@@ -254,6 +254,7 @@ class TrainingStep:
         trainer: Gluon's trainer, with the optimizer's state.
         loss_scale: a `FixedScale` or `DynamicScale`.
         average: `AveragedParameters`, or None.
+        communication: a `CommunicationTimer`, which the loop replaces at the begin of an epoch.
     """
 
     def __init__(self, args, net, devices):
@@ -272,6 +273,7 @@ class TrainingStep:
                 param.grad_req = 'add'
         self._running = [param for param in params.values() if param.grad_req == 'null']
         self.trainer = distributed.make_trainer(params, make_optimizer(args), len(devices))
+        self.communication = CommunicationTimer()
         self.loss_scale = DynamicScale() if args.amp else FixedScale()
         self.average = None if args.ema_decay is None else AveragedParameters(params, args.ema_decay)
 
@@ -290,17 +292,18 @@ class TrainingStep:
         losses = [loss for _, loss, _ in outputs]
         scale = self.loss_scale.value
         autograd.backward(losses, None if scale == 1 else [mx.nd.ones_like(loss) * scale for loss in losses])
-        if (iteration + 1) % self._args.grad_accum_steps == 0 and not self._update(learning_rate, scale):
+        update_in_epoch, left = divmod(iteration + 1, self._args.grad_accum_steps)
+        if left == 0 and not self._update(learning_rate, scale, update_in_epoch - 1):
             self._restore_running_statistics(running)
         if self._args.no_metrics:
             return losses
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
-    def _update(self, learning_rate, scale):
+    def _update(self, learning_rate, scale, update_in_epoch):
         """Updates the parameters from the gradients of all processes; False where they have overflowed."""
         examples = self._args.batch_size * self._args.grad_accum_steps
         self.trainer.set_learning_rate(learning_rate)
-        self.trainer.allreduce_grads()
+        self.communication.run(self.trainer.allreduce_grads, update_in_epoch)
         is_finite = self.loss_scale.allows([param.list_grad()[0] for param in self._trained])
         if is_finite:
             if self._args.grad_clip_norm is not None:

@@ -27,7 +27,7 @@ from checkpoint import (
 )
 from compat import mx
 from errors import UserError
-from files import BackgroundWriter, write_atomically
+from files import BackgroundWriter, file_sha256, write_atomically
 from optimization import FixedScale
 
 FORMAT = 1
@@ -69,7 +69,9 @@ class Progress:
     Attributes:
         epoch: epochs that are finished, validation included.
         iteration: steps of the next epoch that are done.
-        sums, latencies, seconds: what these steps add to that epoch's metrics; see metrics.py.
+        sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
+        latencies, seconds: of these steps, on rank 0.
+        communication: (seconds, updates) of the all-reduces among them that were timed.
         best_top1: the best accuracies so far, by name of the network's form ('val', 'ema').
         metrics: the report's, of finished epochs.
         duration: seconds of all sessions.
@@ -84,6 +86,7 @@ class Progress:
     sums: list = field(default_factory=list)
     latencies: list = field(default_factory=list)
     seconds: float = 0.0
+    communication: list = field(default_factory=lambda: [0.0, 0])
     best_top1: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     duration: float = 0.0
@@ -122,14 +125,6 @@ def read_manifest(path):
         if file_sha256(file) != part['sha256']:
             raise UserError(f'{file}: this part of the checkpoint {path} is damaged (its SHA-256 differs); {advice}')
     return progress, {name: path.parent / part['file'] for name, part in parts.items()}
-
-
-def file_sha256(path):
-    digest = hashlib.sha256()
-    with Path(path).open('rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_checkpoint(path, progress, parts):
@@ -260,6 +255,30 @@ def _fill(leaf, param, name, key, arrays, net, path):
     value.astype(leaf.dtype).as_in_context(leaf.context).copyto(leaf)
 
 
+def check_same_start(net, step, progress):
+    """Makes sure that all processes start from the same numbers: all arrays, counters, loss scale and seed.
+
+    Raises:
+        UserError: they do not; it names the first array that differs.
+    """
+    if distributed.size() == 1:
+        return
+    digests = {
+        f'{name} ({part})': hashlib.sha256(array.asnumpy().tobytes()).hexdigest()[:16]
+        for part, arrays in snapshot(net, step).items()
+        for name, array in arrays.items()
+    }
+    numbers = {
+        'the seed': progress.seed,
+        'the loss scale': step.loss_scale.value,
+        **{f"the optimizer's {name}": value for name, value in counters(step.trainer.optimizer).items()},
+    }
+    whole = hashlib.sha256(json.dumps([digests, numbers]).encode()).hexdigest()
+    # The digests of all arrays are only sent round where there is something to find.
+    if len(set(distributed.gather_json(whole))) > 1:
+        distributed.check_alike({**digests, **numbers}, 'the start or the resume of this run has gone wrong')
+
+
 def check_options(progress, args, path):
     """Compares a run's options with its checkpoint's.
 
@@ -284,6 +303,12 @@ def check_options(progress, args, path):
             'use its options, another --workspace, or --no-resume'
         )
     return differences(name for name in progress.options if name not in FIXED_OPTIONS and hasattr(args, name))
+
+
+def change_batch_size(progress, args):
+    """Has an epoch that was begun go on after as many examples, in steps of another size."""
+    examples = progress.iteration * progress.options['batch_size']
+    progress.iteration = examples // args.batch_size // args.grad_accum_steps * args.grad_accum_steps
 
 
 def _as_json(value):

@@ -20,10 +20,12 @@ from data import (
     add_augmentation_args,
     add_data_args,
     check_data_args,
+    data_facts,
     get_data_loader,
     resolve_backend,
     resolve_dataset,
 )
+from environment import versions
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from files import sole_use_of
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, predict, read_only
@@ -38,8 +40,10 @@ from resume import (
     Progress,
     RunCheckpoints,
     add_checkpoint_args,
+    change_batch_size,
     check_checkpoint_args,
     check_options,
+    check_same_start,
     find_checkpoint,
     manifest_path,
     remove_leftovers,
@@ -225,6 +229,7 @@ def run_loops(args, notes):
     )
     for note in notes:
         log.say(note)
+    distributed.check_alike({**versions(), **data_facts(args)}, 'all hosts need the same packages and data')
     train_data, val_data = get_data_loader(args)(args, distributed)
     if args.test_io:
         read_only(args, val_data if args.mode == 'val' else train_data, log)
@@ -254,6 +259,9 @@ def check_resumed(args, progress):
     notes = [
         f'going on from {path}: {progress.epoch} of {args.num_epochs} epochs and {progress.iteration} steps are done'
     ]
+    if progress.iteration and args.batch_size != progress.options['batch_size']:
+        change_batch_size(progress, args)
+        notes.append(f'of this epoch, as many examples are done as in {progress.iteration} steps of the new batch size')
     if args.load is not None:
         notes.append(f'--load {args.load} is not used: the checkpoint has parameters')
     if different:
@@ -273,6 +281,7 @@ def train(args, net, devices, train_data, val_data, log, report, found):
         progress.seed, progress.options = args.seed, saved_options(args)
         restore(net, step, progress, files, manifest_path(args.workspace, args.model_prefix))
         report.metrics = progress.metrics
+    check_same_start(net, step, progress)
     if is_finished(args, progress):
         log.say('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
         return
@@ -330,10 +339,11 @@ def main():
             check_by_building(args)
             return
         distributed.initialize(args.kv_store)
-        if args.mode == 'pred':
-            run_prediction(args)
-        else:
-            run_loops(args, notes)
+        with distributed.noticing_lost_processes():
+            if args.mode == 'pred':
+                run_prediction(args)
+            else:
+                run_loops(args, notes)
 
 
 if __name__ == '__main__':

@@ -13,8 +13,9 @@ import pytest
 from conftest import PROJECT, SMALL, TIMEOUT_SECONDS, assert_user_error, call, succeed
 
 from compat import mx
+from files import file_sha256
 from report import read_report
-from resume import Progress, file_sha256, read_manifest, write_checkpoint
+from resume import Progress, read_manifest, write_checkpoint
 
 OPTIONS = (
     '-e',

@@ -1,0 +1,90 @@
+"""What this machine has to offer: versions, MXNet's features, Horovod's operations, devices.
+
+environment.py      prints it as a table (this is `./runner --check`)
+"""
+
+import hashlib
+import os
+import platform
+from argparse import Namespace
+from importlib import metadata
+from pathlib import Path
+
+from tabulate import tabulate
+
+import compat
+from compat import mx
+from errors import UserError, one_line_errors
+
+PROJECT = Path(__file__).resolve().parent
+# Those whose versions change numbers or what processes say to each other.
+PACKAGES = ('mxnet', 'mxnet-cu112', 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
+FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
+HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
+
+
+def versions():
+    """Versions by name, of Python, of the packages that are there, and of this one's own code (a hash)."""
+    found = {'Python': platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, 'this package': code_hash()}
+
+
+def code_hash():
+    digest = hashlib.sha256()
+    for path in [PROJECT / 'runner', *sorted(PROJECT.glob('*.py'))]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def horovod_operations():
+    """What Horovod was built to send gradients with, by name, or None where it does not work with MXNet."""
+    try:
+        import horovod.mxnet as horovod
+    except ImportError:
+        return None
+    return {name: bool(getattr(horovod, f'{name}_built')()) for name in HOROVOD_OPERATIONS}
+
+
+def describe():
+    """Rows (what, what was found) about this machine."""
+    # Before Horovod, or DALI crashes; see dali.py.
+    dali = _describe_dali()
+    features = mx.runtime.Features()
+    enabled = [name for name in FEATURES if name in features and features.is_enabled(name)]
+    operations = horovod_operations()
+    has = ', '.join(name for name, is_built in (operations or {}).items() if is_built)
+    threads = os.environ.get('OMP_NUM_THREADS', 'as many as MXNet wants')
+    return [
+        ('machine', f'{platform.node()}, {platform.system()} {platform.machine()}'),
+        *versions().items(),
+        ('MXNet was built with', ', '.join(enabled)),
+        ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
+        ('DALI', dali),
+        ('GPUs', mx.context.num_gpus()),
+        ('CPU cores', len(compat.own_cores)),
+        ('threads of a process (OMP_NUM_THREADS)', threads),
+    ]
+
+
+def _describe_dali():
+    import dali
+
+    try:
+        dali.load_dali(Namespace(data_backend='dali-cpu', device='cpu'))
+    except UserError as error:
+        return str(error)
+    return 'reads the data'
+
+
+def main():
+    with one_line_errors():
+        print(tabulate(describe(), tablefmt='plain', disable_numparse=True))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,123 @@
+"""Under Slurm, srun starts the workers: each finds its rank in the environment, and rank 0 has the meeting point."""
+
+import re
+import socket
+import time
+
+from errors import UserError
+
+FIRST_PORT, NUM_PORTS = 20000, 20000
+CONNECT_SECONDS = 120
+# Says that there is a meeting point to be made, and for whom.
+TASKS_VARIABLE = 'SLURM_MEETING_POINT_TASKS'
+
+
+def slurm_environment(variables, args):
+    """What Horovod wants to know, from what Slurm tells a task; sets `args.ngpus` to the number of tasks.
+
+    Args:
+        variables: the environment of a task that srun has started.
+        args: `runner`'s options.
+
+    Raises:
+        UserError: there is no such task, or `-n` is another number.
+    """
+    try:
+        rank, size, node = (int(variables[f'SLURM_{name}']) for name in ('PROCID', 'NTASKS', 'NODEID'))
+        local_rank = int(variables['SLURM_LOCALID'])
+        tasks_per_node = parse_tasks_per_node(variables['SLURM_STEP_TASKS_PER_NODE'])
+        first_node = first_host(variables['SLURM_STEP_NODELIST'])
+        job = int(variables['SLURM_JOB_ID']) + int(variables.get('SLURM_STEP_ID', 0))
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f'--launcher slurm: {error} is not set; start this with srun, one task for each worker'
+        ) from None
+    if args.ngpus not in (None, size):
+        raise UserError(f'-n {args.ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
+    args.ngpus = size
+    if size == 1:
+        return {}
+    meeting_point = {
+        'HOROVOD_GLOO_RENDEZVOUS_ADDR': first_node,
+        'HOROVOD_GLOO_RENDEZVOUS_PORT': FIRST_PORT + job % NUM_PORTS,
+        'HOROVOD_CONTROLLER': 'gloo',
+        'HOROVOD_CPU_OPERATIONS': 'gloo',
+        TASKS_VARIABLE: ','.join(map(str, tasks_per_node)),
+    }
+    places = {
+        # Names that all tasks can tell of each other.
+        'HOROVOD_HOSTNAME': f'node{node}',
+        'HOROVOD_RANK': rank,
+        'HOROVOD_SIZE': size,
+        'HOROVOD_LOCAL_RANK': local_rank,
+        'HOROVOD_LOCAL_SIZE': tasks_per_node[node],
+        'HOROVOD_CROSS_RANK': sum(tasks > local_rank for tasks in tasks_per_node[:node]),
+        'HOROVOD_CROSS_SIZE': sum(tasks > local_rank for tasks in tasks_per_node),
+    }
+    return {name: str(value) for name, value in {**places, **meeting_point}.items()}
+
+
+def parse_tasks_per_node(text):
+    """Slurm's '8(x2),4' to [8, 8, 4]."""
+    counts = []
+    for part in text.split(','):
+        match = re.fullmatch(r'(\d+)(?:\(x(\d+)\))?', part)
+        if not match:
+            raise ValueError(f'SLURM_STEP_TASKS_PER_NODE={text}')
+        counts += [int(match.group(1))] * int(match.group(2) or 1)
+    return counts
+
+
+def first_host(text):
+    """The first name of Slurm's 'node[01-04,07],other'."""
+    match = re.match(r'([^\[,]+)(?:\[(\w+))?([^,\]\[-]*)', text)
+    if not match:
+        raise ValueError(f'SLURM_STEP_NODELIST={text}')
+    return match.group(1) + (match.group(2) or '')
+
+
+def meet(variables):
+    """Has rank 0 open Horovod's meeting point, and the others wait until it is there; nothing outside of Slurm.
+
+    Args:
+        variables: this process's environment.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if TASKS_VARIABLE not in variables:
+        return
+    host, port = variables['HOROVOD_GLOO_RENDEZVOUS_ADDR'], int(variables['HOROVOD_GLOO_RENDEZVOUS_PORT'])
+    try:
+        if variables['HOROVOD_RANK'] == '0':
+            _open_meeting_point(port, [int(tasks) for tasks in variables[TASKS_VARIABLE].split(',')])
+        else:
+            _wait_for(host, port)
+    except OSError as error:
+        raise UserError(
+            f'the meeting point of the tasks, {host}:{port}, is not there ({error}); '
+            'HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT choose another one'
+        ) from None
+
+
+def _open_meeting_point(port, tasks_per_node):
+    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+    from horovod.runner.util.threads import in_thread
+
+    hosts = ','.join(f'node{node}:{tasks}' for node, tasks in enumerate(tasks_per_node))
+    server = RendezvousHTTPServer(('', port), RendezvousHandler, False)
+    server.init(get_host_assignments(parse_hosts(hosts), sum(tasks_per_node)))
+    in_thread(target=server.serve_forever)
+
+
+def _wait_for(host, port):
+    give_up = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, port), CONNECT_SECONDS).close()
+            return
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(0.2)
