@@ -22,6 +22,7 @@ _broadcasts = 0
 
 # What each way of starting processes tells them, before anything is initialised.
 SIZE_VARIABLES = ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE')
+LOCAL_SIZE_VARIABLES = ('HOROVOD_LOCAL_SIZE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
 RANK_VARIABLES = ('HOROVOD_RANK', 'OMPI_COMM_WORLD_RANK')
 
 
@@ -34,9 +35,29 @@ def launched_size():
     return _from_environment(SIZE_VARIABLES, 1)
 
 
+def launched_local_size():
+    """The number of processes that the launcher says it started on this host."""
+    return _from_environment(LOCAL_SIZE_VARIABLES, 1)
+
+
 def launched_rank():
     """This process's number as the launcher gave it; known even where Horovod cannot be initialised."""
     return _from_environment(RANK_VARIABLES, 0)
+
+
+def load_horovod(kv_store):
+    """Horovod's module for MXNet.
+
+    Raises:
+        UserError: it is not there, or not wanted for several processes.
+    """
+    if kv_store != 'horovod':
+        raise UserError(f'--kv-store {kv_store} with {launched_size()} processes: use --kv-store horovod')
+    try:
+        import horovod.mxnet
+    except ImportError as error:
+        raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from None
+    return horovod.mxnet
 
 
 def initialize(kv_store):
@@ -48,12 +69,7 @@ def initialize(kv_store):
     global _horovod
     if launched_size() == 1:
         return
-    if kv_store != 'horovod':
-        raise UserError(f'--kv-store {kv_store} with {launched_size()} processes: use --kv-store horovod')
-    try:
-        import horovod.mxnet as horovod
-    except ImportError as error:
-        raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from error
+    horovod = load_horovod(kv_store)
     slurm.meet(os.environ)
     horovod.init()
     _horovod = horovod
@@ -172,12 +188,13 @@ def noticing_lost_processes():
     """
     try:
         yield
-    except mx.base.MXNetError as error:
-        if size() == 1 or 'Horovod has been shut down' not in str(error):
-            raise
-        # It would wait for what can no longer be, and say the same once more.
-        atexit.unregister(mx.base._notify_shutdown)
-        raise LostProcessError('another process of this run has ended') from None
+    except BaseException as error:
+        if size() > 1:
+            # MXNet would wait for what can no longer be, and complain.
+            atexit.unregister(mx.base._notify_shutdown)
+        if isinstance(error, mx.base.MXNetError) and 'Horovod has been shut down' in str(error):
+            raise LostProcessError('another process of this run has ended') from None
+        raise
 
 
 class Agreement:

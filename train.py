@@ -109,6 +109,9 @@ def resolve_device(args):
         args.device = 'gpu' if num_gpus else 'cpu'
     if args.device == 'gpu' and num_gpus == 0:
         raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
+    needed = max(distributed.launched_local_size(), len(args.gpus))
+    if args.device == 'gpu' and needed > num_gpus:
+        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use a smaller -n')
     if args.dtype is None:
         args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
     if args.device == 'cpu' and args.dtype == 'float16':
@@ -315,7 +318,9 @@ def run_prediction(args):
 
 
 def check_by_building(args):
-    """Finds what only building tells: batches that data do not fill, a checkpoint of another network."""
+    """Finds what only building tells: no Horovod, batches that data do not fill, a checkpoint of another network."""
+    if distributed.launched_size() > 1:
+        distributed.load_horovod(args.kv_store)
     as_launched = SimpleNamespace(rank=lambda: 0, size=distributed.launched_size)
     args.seed = args.seed or 0
     train_data, _ = get_data_loader(args)(args, as_launched)

@@ -67,23 +67,38 @@ horovod_wheel_folder() {
   compiler=$(g++ -dumpfullversion -dumpversion)
   python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   mxnet=$(sed -n 's/^mxnet==//p' requirements.txt)
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-mxnet-$mxnet-$python-g++-$compiler"
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-mxnet-$mxnet-$python-g++-$compiler"
+}
+
+# Horovod 0.28.1 forgets the network interface for one of its connections and takes the one that the host's own name
+# resolves to, which on Debian is the loopback: several hosts then never find each other.
+mend_interface() {
+  local file=$1/horovod/common/gloo/gloo_context.cc
+  sed -i '/::InitializeForProcessSet/,$ s/iface = gloo_iface_;/iface = global_context.gloo_iface_;/' "$file"
+  grep -q 'iface = global_context.gloo_iface_;' "$file"
 }
 
 # libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: CXXFLAGS comes last and wins.
 # pip's own wheel cache does not know of these variables, so it is kept out of this.
 build_horovod() {
-  local folder=$1 log
+  local folder=$1 log sources
   log=$(mktemp --suffix=-horovod.log)
   say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
   $VENV/bin/pip install --quiet -r requirements-build.txt
   mkdir -p "$folder.partial"
-  env PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 \
-    HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
-    HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
-    $VENV/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
-    "horovod==$HOROVOD_VERSION" >"$log" 2>&1 || die "Horovod did not build; its log is $log"
-  rm -rf "$folder" "$log"
+  sources=$(mktemp -d --suffix=-horovod)
+  (
+    export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 \
+      HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
+      HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
+    pip download --no-cache-dir --no-deps --no-binary :all: --no-build-isolation --dest "$sources" \
+      "horovod==$HOROVOD_VERSION" &&
+      tar -xf "$sources"/horovod-*.tar.gz -C "$sources" &&
+      mend_interface "$sources/horovod-$HOROVOD_VERSION" &&
+      pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
+        "$sources/horovod-$HOROVOD_VERSION"
+  ) >"$log" 2>&1 || die "Horovod did not build; its log is $log"
+  rm -rf "$folder" "$log" "$sources"
   mv "$folder.partial" "$folder"
 }
 

@@ -52,6 +52,14 @@ def digits_tree(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def digits_data(digits_tree):
+    """All of them as record files."""
+    out = digits_tree.parent / 'data'
+    succeed('scripts/prepare_imagenet.sh', digits_tree, out)
+    return out
+
+
+@pytest.fixture(scope='session')
 def small_tree(digits_tree, tmp_path_factory):
     """A few of the digits as an image tree."""
     out = tmp_path_factory.mktemp('small') / 'raw'

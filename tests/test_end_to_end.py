@@ -225,10 +225,10 @@ def test_synthetic_data_needs_no_files(tmp_path):
     assert read_report(tmp_path / 'report.json')['metrics']['val.top1'][0] * 40 % 1 == pytest.approx(0)
 
 
-def test_progress_bar_on_a_terminal(small_data, tmp_path):
+def shown_on_a_terminal(command):
+    """What a command writes to a terminal, which must end well."""
     master, terminal = pty.openpty()
-    command = ['./runner', *SMALL, '--data-root', small_data, '-e', '1', '--workspace', tmp_path, '--disp-batches', '3']
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=terminal, stderr=terminal)
+    process = subprocess.Popen([str(part) for part in command], cwd=PROJECT, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b''
     try:
@@ -237,10 +237,16 @@ def test_progress_bar_on_a_terminal(small_data, tmp_path):
     except OSError:  # the other end of a pseudo-terminal is closed
         pass
     assert process.wait() == 0
-    text = shown.decode()
+    return shown.decode()
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_progress_bar_on_a_terminal(small_data, tmp_path, processes):
+    command = ['./runner', '-n', processes, *SMALL, '--data-root', small_data, '-e', '1', '--workspace', tmp_path]
+    text = shown_on_a_terminal([*command, '--disp-batches', '3'])
     assert 'epoch 1/1 |' in text
     assert 'images/s, lr ' in text
-    assert ' step 3/15' not in text
+    assert ' step 3/' not in text
 
 
 def test_interrupt_does_not_wait_for_steps_that_were_pushed(tmp_path):
