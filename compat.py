@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-import cores
+import launched
 from errors import UserError, one_line_errors
 
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
@@ -28,7 +28,7 @@ def restore_numpy_aliases():
 
 
 # Asked before MXNet is there: OpenMP binds the importing thread to one core, and then that is all there seems to be.
-own_cores = cores.own_cores(int(os.environ.get('HOROVOD_LOCAL_RANK', 0)), int(os.environ.get('HOROVOD_LOCAL_SIZE', 1)))
+own_cores = launched.own_cores(launched.local_rank(), launched.local_size())
 
 
 def _import_mxnet():

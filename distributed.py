@@ -13,36 +13,13 @@ from pathlib import Path
 import numpy as np
 
 import compat
+import launched
 import slurm
 from compat import mx
 from errors import LostProcessError, UserError
 
 _horovod = None
 _broadcasts = 0
-
-# What each way of starting processes tells them, before anything is initialised.
-SIZE_VARIABLES = ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE')
-LOCAL_SIZE_VARIABLES = ('HOROVOD_LOCAL_SIZE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
-RANK_VARIABLES = ('HOROVOD_RANK', 'OMPI_COMM_WORLD_RANK')
-
-
-def _from_environment(variables, default):
-    return next((int(os.environ[name]) for name in variables if name in os.environ), default)
-
-
-def launched_size():
-    """The number of processes that the launcher says it started."""
-    return _from_environment(SIZE_VARIABLES, 1)
-
-
-def launched_local_size():
-    """The number of processes that the launcher says it started on this host."""
-    return _from_environment(LOCAL_SIZE_VARIABLES, 1)
-
-
-def launched_rank():
-    """This process's number as the launcher gave it; known even where Horovod cannot be initialised."""
-    return _from_environment(RANK_VARIABLES, 0)
 
 
 def load_horovod(kv_store):
@@ -52,7 +29,7 @@ def load_horovod(kv_store):
         UserError: it is not there, or not wanted for several processes.
     """
     if kv_store != 'horovod':
-        raise UserError(f'--kv-store {kv_store} with {launched_size()} processes: use --kv-store horovod')
+        raise UserError(f'--kv-store {kv_store} with {launched.size()} processes: use --kv-store horovod')
     try:
         import horovod.mxnet
     except ImportError as error:
@@ -67,7 +44,7 @@ def initialize(kv_store):
         UserError: the launcher started several processes, and they cannot work together.
     """
     global _horovod
-    if launched_size() == 1:
+    if launched.size() == 1:
         return
     horovod = load_horovod(kv_store)
     slurm.meet(os.environ)

@@ -23,7 +23,7 @@ def slurm_environment(variables, args):
         UserError: there is no such task, or `-n` is another number.
     """
     try:
-        rank, size, node = (int(variables[f'SLURM_{name}']) for name in ('PROCID', 'NTASKS', 'NODEID'))
+        rank, size, node = (int(variables[f'SLURM_{name}']) for name in ('PROCID', 'STEP_NUM_TASKS', 'NODEID'))
         local_rank = int(variables['SLURM_LOCALID'])
         tasks_per_node = parse_tasks_per_node(variables['SLURM_STEP_TASKS_PER_NODE'])
         first_node = first_host(variables['SLURM_STEP_NODELIST'])

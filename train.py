@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import distributed
+import launched
 from checkpoint import count_classes, load_parameters
 from class_names import data_folders, find_class_names, read_class_names
 from compat import mx, start_mixed_precision
@@ -109,7 +110,7 @@ def resolve_device(args):
         args.device = 'gpu' if num_gpus else 'cpu'
     if args.device == 'gpu' and num_gpus == 0:
         raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
-    needed = max(distributed.launched_local_size(), len(args.gpus))
+    needed = max(launched.local_size(), len(args.gpus))
     if args.device == 'gpu' and needed > num_gpus:
         raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use a smaller -n')
     if args.dtype is None:
@@ -124,7 +125,7 @@ def resolve_batch_size(args):
     Raises:
         UserError: it cannot.
     """
-    processes = distributed.launched_size()
+    processes = launched.size()
     shares = processes * (len(args.gpus) if processes == 1 else 1)
     if args.batch_size % shares:
         raise UserError(
@@ -319,9 +320,9 @@ def run_prediction(args):
 
 def check_by_building(args):
     """Finds what only building tells: no Horovod, batches that data do not fill, a checkpoint of another network."""
-    if distributed.launched_size() > 1:
+    if launched.size() > 1:
         distributed.load_horovod(args.kv_store)
-    as_launched = SimpleNamespace(rank=lambda: 0, size=distributed.launched_size)
+    as_launched = SimpleNamespace(rank=lambda: 0, size=launched.size)
     args.seed = args.seed or 0
     train_data, _ = get_data_loader(args)(args, as_launched)
     if train_data is not None:
@@ -337,7 +338,7 @@ def check_by_building(args):
 
 def main():
     # Until the processes have met, they all find the same mistakes; after that, each has its own.
-    with one_line_errors(show=lambda: distributed.launched_rank() == 0 or distributed.size() > 1):
+    with one_line_errors(show=lambda: launched.rank() == 0 or distributed.size() > 1):
         args = parse_args()
         notes = resolve_args(args)
         if args.check_only:

@@ -20,12 +20,12 @@ import threading
 import time
 from pathlib import Path
 
+import launched
 from errors import UserError, one_line_errors
 
 STARTED, ENDED = '@started ', '@ended '
 LINES_KEPT = 20
 SECONDS_TO_END = 5
-RANK_VARIABLES = ('HOROVOD_RANK', 'OMPI_COMM_WORLD_RANK')
 PR_SET_PDEATHSIG = 1
 
 
@@ -111,8 +111,7 @@ def run(folder, command, rank):
 
 def main():
     with one_line_errors():
-        rank = next(int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ)
-        status = run(Path(sys.argv[1]), sys.argv[2:], rank)
+        status = run(Path(sys.argv[1]), sys.argv[2:], launched.rank())
     sys.exit(128 - status if status < 0 else status)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3
-TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
+TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432'
 
 
 def bare_loop(batch_size, steps, **network):
