@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from errors import (
@@ -28,6 +29,8 @@ CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRU
 # Their messages are for users, and say all.
 EXPLAINED = (USER_ERROR_EXIT_CODE, NON_FINITE_EXIT_CODE)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Whoever sends a signal to all processes of a group sends it to us, and to whoever hands it on to us.
+SECONDS_OF_ONE_REQUEST = 0.5
 CLEAR_LINE = '\r\x1b[K'
 
 
@@ -109,13 +112,14 @@ def start_horovodrun(command, environment):
 class Signals:
     """Hands signals that this process is sent to one worker. It agrees with all others on what to do.
 
-    A second signal ends everything at once, as does the first where no worker has started yet.
+    A second signal, half a second later, ends everything at once, as does the first where no worker has started yet.
     """
 
     def __init__(self, output, process, ssh):
         self._output = output
         self._process = process
         self._ssh = ssh
+        self._first_time = None
         self.taken = []
 
     def listen(self):
@@ -123,8 +127,13 @@ class Signals:
             signal.signal(number, self._take)
 
     def _take(self, number, _):
+        now = time.monotonic()
+        if self.taken and now - self._first_time < SECONDS_OF_ONE_REQUEST:
+            return
         is_first = not self.taken
         self.taken.append(number)
+        if is_first:
+            self._first_time = now
         if is_first and self._output.started:
             # In a thread, since ssh takes its time.
             threading.Thread(target=self._pass_on, args=(number,), daemon=True).start()

@@ -109,7 +109,8 @@ class _TerminalHandler(logging.Handler):
     """Prints to stdout, above the progress bar where there is one."""
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stdout)
+        # In one piece, or mpirun puts its tags in between.
+        tqdm.write(self.format(record) + '\n', file=sys.stdout, end='')
         sys.stdout.flush()
 
 

@@ -129,10 +129,15 @@ def test_second_signal_stops_at_once(tmp_path):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     process = start(tmp_path, *options)
     read_until(process, 'epoch 1 step 5/')
+    # Workers that cannot do what they are asked to.
+    for rank in range(2):
+        worker(tmp_path, rank).send_signal(signal.SIGSTOP)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
-    process.communicate(timeout=SECONDS_TO_END)
+        time.sleep(0.8)
+    output, _ = process.communicate(timeout=SECONDS_TO_END)
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith('error: stopped at once')
     assert_nothing_is_left(tmp_path)
 
 
