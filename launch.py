@@ -22,8 +22,9 @@ from worker import ENDED, PR_SET_PDEATHSIG, STARTED
 
 # What `horovodrun` puts before each line of a worker: its rank and which stream it is. With MPI, the job is named, too.
 WORKER_LINE = re.compile(r'\[(?:\d+,)?(\d+)\]<(stdout|stderr)>: ?')
-# What Horovod's own log begins with. It tells of connections that break when a worker has ended.
-HOROVOD_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] ')
+# What Horovod's own log begins with, and what the shell says that it starts a worker with: they tell of connections
+# and workers that have ended.
+CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] |Terminated$|Killed$')
 # Exit codes that tell of other workers' errors.
 CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
 # Their messages are for users, and say all.
@@ -41,7 +42,7 @@ class Output:
         started: rank to where that worker is, as worker.py tells it.
         ended: how workers with an error ended, in the order of time.
         error_of_rank_0: its last line, where that is an error.
-        others: lines of `horovodrun` and Horovod themselves.
+        others: lines of `horovodrun`, Horovod and the shell.
     """
 
     def __init__(self):
@@ -79,7 +80,7 @@ class Output:
             self.started[place['rank']] = place
         elif text.startswith(ENDED):
             self.ended.append(json.loads(text[len(ENDED) :]))
-        elif HOROVOD_LINE.match(text):
+        elif name == 'stderr' and CONSEQUENCE_LINE.match(text):
             self.others.append(text)
         elif rank == 0 and name == 'stderr' and text.startswith('error: '):
             self.error_of_rank_0 = text

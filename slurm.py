@@ -28,10 +28,12 @@ def slurm_environment(variables, args):
         tasks_per_node = parse_tasks_per_node(variables['SLURM_STEP_TASKS_PER_NODE'])
         first_node = first_host(variables['SLURM_STEP_NODELIST'])
         job = int(variables['SLURM_JOB_ID']) + int(variables.get('SLURM_STEP_ID', 0))
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise UserError(
-            f'--launcher slurm: {error} is not set; start this with srun, one task for each worker'
+            f'--launcher slurm: {error.args[0]} is not set; start this with srun, one task for each worker'
         ) from None
+    except ValueError as error:
+        raise UserError(f'--launcher slurm: cannot make sense of {error}') from None
     if args.ngpus not in (None, size):
         raise UserError(f'-n {args.ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
     args.ngpus = size

@@ -464,8 +464,7 @@ def test_image_that_only_the_second_process_reads(small_data, tmp_path):
         records.write(bytes(200))
     command = ['./runner', '-n', '2', *SMALL, '--data-root', data, '--test-io', '--test-io-mode', 'val']
     result = call(*command, '--workspace', tmp_path / 'run')
-    assert result.returncode != 0
-    assert f'val.rec: record 60 at byte {offset}: its image does not decode' in result.stderr
+    assert_user_error(result, '[rank 1] error: ', f'val.rec: record 60 at byte {offset}: its image does not decode')
 
 
 def test_a_reader_that_is_gone_ends_the_run_quietly(small_data, tmp_path):
