@@ -4,17 +4,21 @@ environment.py      prints it as a table (this is `./runner --check`)
 """
 
 import hashlib
+import json
 import os
 import platform
 from argparse import Namespace
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 from tabulate import tabulate
 
 import compat
 from compat import mx
 from errors import UserError, one_line_errors
+from options import ArgumentParser
 
 PROJECT = Path(__file__).resolve().parent
 # Those whose versions change numbers or what processes say to each other.
@@ -60,15 +64,24 @@ def describe():
     has = ', '.join(name for name, is_built in (operations or {}).items() if is_built)
     threads = os.environ.get('OMP_NUM_THREADS', 'as many as MXNet wants')
     return [
-        ('machine', f'{platform.node()}, {platform.system()} {platform.machine()}'),
+        ('machine', describe_machine()),
         *versions().items(),
         ('MXNet was built with', ', '.join(enabled)),
         ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
         ('DALI', dali),
         ('GPUs', mx.context.num_gpus()),
-        ('CPU cores', len(compat.own_cores)),
         ('threads of a process (OMP_NUM_THREADS)', threads),
     ]
+
+
+def describe_machine():
+    """Processor, cores and memory in a line."""
+    model = platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        model = next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+    memory = psutil.virtual_memory().total / 2**30
+    return f'{model}, {len(compat.own_cores)} cores, {memory:.0f} GiB'
 
 
 def _describe_dali():
@@ -82,8 +95,14 @@ def _describe_dali():
 
 
 def main():
+    parser = ArgumentParser(description='Prints what this machine has to offer.')
+    parser.add_argument('--json', action='store_true', help='as JSON, for programs')
     with one_line_errors():
-        print(tabulate(describe(), tablefmt='plain', disable_numparse=True))
+        rows = describe()
+        if parser.parse_args().json:
+            print(json.dumps(dict(rows)))
+        else:
+            print(tabulate(rows, tablefmt='plain', disable_numparse=True))
 
 
 if __name__ == '__main__':

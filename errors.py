@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import contextmanager
 
+FAILED_EXIT_CODE = 1
 USER_ERROR_EXIT_CODE = 2
 NON_FINITE_EXIT_CODE = 3
 LOST_PROCESS_EXIT_CODE = 4

@@ -13,6 +13,7 @@ from epoch_log import Recent, log_epoch, run_summary, show_step
 from errors import NonFiniteError, UserError
 from metrics import BatchStatistics, CommunicationTimer, StepMeter, Sums, latency_summary, means
 from optimization import CrossEntropy, TrainingStep
+from profiling import Profiler
 from report import Report
 from resume import Progress, RunCheckpoints
 from sampling import derive_seed
@@ -81,7 +82,8 @@ def check_fit_args(args):
         raise UserError(
             f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
         )
-    if args.mode in ('val', 'pred') and args.load is None and not args.test_io:
+    is_measured_only = args.test_io or (args.mode == 'val' and args.benchmark_iters is not None)
+    if args.mode in ('val', 'pred') and args.load is None and not is_measured_only:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
     if args.mode == 'pred' and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')
@@ -101,6 +103,7 @@ class Run:
     progress: Progress
     checkpoints: RunCheckpoints
     stop: StopRequest
+    profiler: Profiler
 
 
 def fit(run):
@@ -124,6 +127,7 @@ def fit(run):
                 return
             finish_epoch(run, results)
         finish_writing(run)
+    run.profiler.finish()
     run.log.metrics((), run_summary(results))
     if not is_finished(args, progress):
         run.log.say(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command goes on')
@@ -237,6 +241,7 @@ def train_epoch(run):
             learning_rate = schedule(epoch + iteration / len(data))
             meter.count(run.step(batches, learning_rate, epoch, iteration), examples_per_step)
             check_loss_scale(run, epoch, iteration)
+            run.profiler.step()
             if (iteration + 1) % args.disp_batches == 0:
                 show_step(run, epoch, iteration, steps, recent, learning_rate, bar)
             if run.stop.is_agreed() and (iteration + 1) % args.grad_accum_steps == 0:
@@ -248,6 +253,7 @@ def train_epoch(run):
     if progress.iteration < steps:
         return None
     metrics = summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
+    metrics['lr'] = schedule(epoch + (steps - 1) / len(data))
     share = communication.share(meter.seconds / len(meter.latencies) * args.grad_accum_steps)
     return metrics if share is None else {**metrics, 'comm_share': share}
 
@@ -308,7 +314,7 @@ def averaged(net, average):
             params[name].set_data(array)
 
 
-def validate(args, net, data, log, stop=None):
+def validate(args, net, data, log, stop=None, profiler=None):
     """Scores every example of the validation set once; returns the metrics, or None where a signal came.
 
     A batch's latency is from data ready to result on the host. The time of the whole counts reading, too.
@@ -330,6 +336,8 @@ def validate(args, net, data, log, stop=None):
             if step < steps:
                 latencies.append(score(args, net, next(batches), data.batch_size, cross_entropy, statistics, sums))
                 bar.update()
+                if profiler is not None:
+                    profiler.step()
             if stop is not None and stop.is_agreed():
                 return None
     distributed.barrier()
@@ -356,16 +364,17 @@ def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
     return time.perf_counter() - ready
 
 
-def evaluate(args, net, data, log, report):
+def evaluate(args, net, data, log, report, profiler):
     """`--mode val`: scores the validation set `--num-epochs` times."""
     started = time.perf_counter()
     for epoch in range(args.num_epochs):
-        results = {'val': validate(args, net, data, log)}
+        results = {'val': validate(args, net, data, log, profiler=profiler)}
         report.add('val', results['val'])
         report.total_duration = time.perf_counter() - started
         log_epoch(log, epoch, args.num_epochs, results)
         if distributed.rank() == 0:
             report.save(args.workspace / args.report)
+    profiler.finish()
     log.metrics((), run_summary(results))
 
 

@@ -180,6 +180,9 @@ def run_workers(command, environment, ssh):
 
 def explain(output, signals):
     """Says on stderr why a run has failed, and returns the exit code that tells it."""
+    if len(signals) > 1:
+        print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
+        return 1
     failed = sorted((ended for ended in output.ended if ended['status']), key=lambda ended: ended['time'])
     causes = [ended for ended in failed if ended['status'] not in CONSEQUENCES]
     if not causes:

@@ -1,18 +1,33 @@
+#!/usr/bin/env python3
 """report.json: what a run measured, for CI systems and for people.
 
-python report.py plot report.json -o curves.png
+report.py show report.json
+report.py check report.json "val.top1>=0.97" "train.total_ips>=100"
+report.py compare a.json b.json
+report.py plot report.json -o curves.png
 """
 
 import json
+import math
+import operator
+import re
+import statistics
+import sys
 from pathlib import Path
 
-from errors import UserError, one_line_errors
+from errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from files import write_atomically
+from interpreter import use_environment
 from options import ArgumentParser
+
+VERSION = 1
+SCHEMA = Path(__file__).resolve().with_name('report_schema.json')
+# What belongs together, in the order of its importance.
+PHASES = ('train', 'val', 'ema')
 
 
 class Report:
-    """The report of one run.
+    """The report of one run. `report_schema.json` is the format.
 
     Attributes:
         model: name of the network.
@@ -23,7 +38,9 @@ class Report:
         cmd: the command, a list of arguments.
         metrics: a list per name with one value per epoch. `{train,val,ema}.{top1,top5}` are fractions, `.loss` is the
             mean per example, `.total_ips` images per second over all devices, `.time` and `.latency_*` seconds, the
-            latter per batch (mean and percentiles). `ema` is validation with averaged parameters.
+            latter per batch (mean and percentiles). `train.lr` is the learning rate at the end of the epoch,
+            `train.comm_share` the share of a step that averaging gradients takes when nothing hides it. `ema` is
+            validation with averaged parameters.
     """
 
     def __init__(self, model, ngpus, cmd):
@@ -35,13 +52,14 @@ class Report:
         self.metrics = {}
 
     def add(self, phase, values):
-        """Adds one epoch's values of a phase ('train' or 'val')."""
+        """Adds one epoch's values of a phase ('train', 'val' or 'ema')."""
         for name, value in values.items():
             self.metrics.setdefault(f'{phase}.{name}', []).append(value)
 
     def save(self, path):
         """Writes the report; a reader finds the previous one or this one, never a part."""
         content = {
+            'version': VERSION,
             'model': self.model,
             'ngpus': self.ngpus,
             'total_duration': self.total_duration,
@@ -54,22 +72,26 @@ class Report:
 
 
 def read_report(path):
-    """The content of a report as a dict.
+    """The content of a report as a dict. One without a version, as older ones are, is taken for the present one.
 
     Raises:
         UserError: the file is not a report.
     """
+    # Imported here, for training only writes reports.
+    import jsonschema
+
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
     except OSError as error:
         raise UserError(f'{path}: cannot read this report ({error.strerror})') from None
     except ValueError as error:
         raise UserError(f'{path}: not JSON ({error})') from None
-    if not isinstance(content, dict) or not isinstance(content.get('metrics'), dict):
-        raise UserError(f'{path}: not a report (no "metrics" in it)')
-    for name, values in content['metrics'].items():
-        if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
-            raise UserError(f'{path}: not a report ("{name}" is not a list of numbers)')
+    if isinstance(content, dict) and content.get('version', VERSION) != VERSION:
+        raise UserError(f'{path}: a report of version {content["version"]}; this package reads version {VERSION}')
+    validator = jsonschema.Draft7Validator(json.loads(SCHEMA.read_text(encoding='utf-8')))
+    for error in validator.iter_errors(content):
+        place = '.'.join(map(str, error.absolute_path)) or 'the whole'
+        raise UserError(f'{path}: not a report ({place}: {error.message[:200]})')
     return content
 
 
@@ -81,39 +103,170 @@ def is_of_training(path):
         return False
 
 
+def is_better_low(name):
+    """Whether a metric is the better the lower it is."""
+    return not name.endswith(('.top1', '.top5', '.total_ips', '.lr'))
+
+
+def best(name, values):
+    """The value of the best epoch."""
+    return min(values) if is_better_low(name) else max(values)
+
+
+def in_order(names):
+    """Names of metrics by phase, and as a report has them within one."""
+    return sorted(names, key=lambda name: (*PHASES, name.split('.')[0]).index(name.split('.')[0]))
+
+
+def shown(value):
+    return f'{value:.5g}' if value < 1000 else f'{value:.1f}'
+
+
+def columns_of(reports):
+    """The metrics that a table for people has: without training's latencies and times, which its speed tells."""
+    names = dict.fromkeys(name for report in reports for name in report['metrics'])
+    has_training = any(name.startswith('train.') for name in names)
+    return in_order(name for name in names if not (has_training and ('latency_' in name or name.endswith('.time'))))
+
+
+def count_epochs(report):
+    return max((len(values) for values in report['metrics'].values()), default=0)
+
+
+def _count(number, noun):
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def show(report):
+    """The text of `report.py show`: the run, and a row per epoch."""
+    from tabulate import tabulate
+
+    metrics = report['metrics']
+    columns, epochs = columns_of([report]), count_epochs(report)
+    rows = [
+        [epoch + 1, *(shown(metrics[name][epoch]) if epoch < len(metrics[name]) else '' for name in columns)]
+        for epoch in range(epochs)
+    ]
+    lines = [
+        f'{report["model"]} on {_count(report["ngpus"], "device")}, '
+        f'{_count(epochs, "epoch")} in {report["total_duration"]:.1f} s',
+        ' '.join(report['cmd']),
+        '',
+        tabulate(rows, headers=['epoch', *columns], disable_numparse=True, stralign='right'),
+    ]
+    if 'time_to_accuracy' in report:
+        reached = report['time_to_accuracy']
+        lines.append(f'top-1 {reached["top1"]:g} after {reached["epochs"]} epochs, {reached["seconds"]:.1f} s')
+    return '\n'.join(lines)
+
+
+def compare(paths, reports):
+    """The text of `report.py compare`: the best and the last epoch of each, and images/s beside the first's."""
+    from tabulate import tabulate
+
+    rows = [
+        ['devices', *(report['ngpus'] for report in reports)],
+        ['epochs', *(count_epochs(report) for report in reports)],
+        ['seconds', *(shown(report['total_duration']) for report in reports)],
+    ]
+    for name in columns_of(reports):
+        for kind in ('best', 'last'):
+            values = [FUNCTIONS[kind](name, report['metrics'].get(name, [math.nan])) for report in reports]
+            rows.append([f'{kind} {name}', *_beside_the_first(name, values)])
+    alignment = ['left', *['right'] * len(paths)]
+    return tabulate(rows, headers=['', *map(str, paths)], disable_numparse=True, colalign=alignment)
+
+
+def _beside_the_first(name, values):
+    """Values as texts; speeds with their ratio to the first."""
+    for value in values:
+        ratio = f' ({value / values[0]:.2f}x)' if name.endswith('.total_ips') and value is not values[0] else ''
+        yield '' if math.isnan(value) else shown(value) + ratio
+
+
+EXPRESSION = re.compile(
+    r'\s*(?:(?P<function>[a-z]+)\(\s*(?P<inner>[\w.]+)\s*\)|(?P<name>[\w.]+))\s*'
+    r'(?P<operator>>=|<=|==|>|<)\s*(?P<limit>[-+]?[\d.]+(?:e[-+]?\d+)?)\s*'
+)
+OPERATORS = {'>=': operator.ge, '<=': operator.le, '==': operator.eq, '>': operator.gt, '<': operator.lt}
+FUNCTIONS = {
+    'best': best,
+    'last': lambda _, values: values[-1],
+    'first': lambda _, values: values[0],
+    'mean': lambda _, values: statistics.mean(values),
+    'min': lambda _, values: min(values),
+    'max': lambda _, values: max(values),
+}
+
+
+def check(report, expression):
+    """Whether an expression such as 'val.top1>=0.97' or 'last(train.loss)<2' holds, and the value that it is about.
+
+    Without a function that is the best epoch's.
+
+    Raises:
+        UserError: it is no such expression, or the report has no such metric.
+    """
+    match = EXPRESSION.fullmatch(expression)
+    try:
+        limit = float(match['limit'])
+        function = FUNCTIONS[match['function'] or 'best']
+    except (TypeError, ValueError, KeyError):
+        raise UserError(
+            f'"{expression}" is no check; needed is a metric, >= <= == > or <, and a number, such as "val.top1>=0.97"; '
+            f'the metric may be in {", ".join(f"{name}()" for name in FUNCTIONS)}'
+        ) from None
+    name = match['inner'] or match['name']
+    values = {**report['metrics'], **{name: [report[name]] for name in ('total_duration', 'ngpus')}}
+    if 'time_to_accuracy' in report:
+        values['time_to_accuracy'] = [report['time_to_accuracy']['seconds']]
+    if name not in values:
+        raise UserError(f'"{expression}": the report has no {name}; it has {", ".join(in_order(values))}')
+    value = function(name, values[name])
+    return OPERATORS[match['operator']](value, limit), value
+
+
+def run_checks(path, expressions):
+    """`report.py check`: a line for each expression; returns the exit code."""
+    report = read_report(path)
+    results = [(expression, *check(report, expression)) for expression in expressions]
+    for expression, is_so, value in results:
+        print(f'{"ok    " if is_so else "FAILED"} {expression}   ({value!r})')
+    return 0 if all(is_so for _, is_so, _ in results) else FAILED_EXIT_CODE
+
+
 # (title, axis label, metrics drawn)
 PANELS = (
-    ('Loss', 'cross-entropy', ('train.loss', 'val.loss')),
-    ('Accuracy', 'fraction of images', ('train.top1', 'val.top1', 'train.top5', 'val.top5')),
+    ('Loss', 'cross-entropy', ('train.loss', 'val.loss', 'ema.loss')),
+    ('Accuracy', 'fraction of images', ('train.top1', 'val.top1', 'ema.top1', 'train.top5', 'val.top5', 'ema.top5')),
+    ('Learning rate', 'learning rate at the end of the epoch', ('train.lr',)),
     ('Speed', 'images/s', ('train.total_ips', 'val.total_ips')),
 )
+LINE_STYLES = {'train': '-', 'val': '--', 'ema': ':'}
 
 
-def plot(path, output):
-    """Draws a report's curves over epochs into a picture."""
-    # Imported here, since training and `--help` must not wait for it.
+def plot(paths, reports, output):
+    """Draws curves over epochs into a picture: a colour for each metric, or for each run where there are several."""
+    # Imported here, since nothing else may wait for it.
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    report = read_report(path)
-    figure, all_axes = plt.subplots(1, len(PANELS), figsize=(15, 4.5), constrained_layout=True)
-    figure.suptitle(f'{report.get("model", "")}: {path}', parse_math=False)
-    for axes, (title, label, names) in zip(all_axes, PANELS):
-        for name in names:
-            values = report['metrics'].get(name, [])
-            if values:
-                style = '-' if name.startswith('train') else '--'
-                axes.plot(range(1, len(values) + 1), values, style, marker='o', markersize=3, label=name)
+    figure, grid = plt.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
+    models = ', '.join(dict.fromkeys(report['model'] for report in reports))
+    figure.suptitle(models if len(paths) > 1 else f'{models}: {paths[0]}', parse_math=False)
+    for axes, (title, label, names) in zip(grid.flat, PANELS):
+        for number, (path, report) in enumerate(zip(paths, reports)):
+            _draw_run(axes, report['metrics'], names, f'C{number}' if len(paths) > 1 else None, str(path))
         axes.set(title=title, xlabel='epoch', ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if label == 'images/s':
             axes.set_ylim(bottom=0)
         if axes.lines:
-            axes.legend()
+            axes.legend(fontsize='small')
     try:
         figure.savefig(output, dpi=100)
     except (OSError, ValueError) as error:
@@ -121,15 +274,54 @@ def plot(path, output):
     plt.close(figure)
 
 
-def main():
-    parser = ArgumentParser(description='Works with the report.json of a run.')
+def _draw_run(axes, metrics, names, colour, run):
+    for name in names:
+        values = metrics.get(name, [])
+        # With several runs, top-5 would be lines too many.
+        if not values or (colour and name.endswith('.top5')):
+            continue
+        label = f'{name}, {run}' if colour else name
+        style = LINE_STYLES[name.split('.')[0]]
+        axes.plot(range(1, len(values) + 1), values, style, color=colour, marker='o', markersize=3, label=label)
+
+
+def parse_args():
+    parser = ArgumentParser(description='Works with the report.json of runs.')
     commands = parser.add_subparsers(dest='command', required=True)
-    plot_parser = commands.add_parser('plot', help='draw loss, accuracy and speed over epochs')
-    plot_parser.add_argument('report', type=Path)
+    show_parser = commands.add_parser('show', help='print a run, an epoch to a line')
+    check_parser = commands.add_parser(
+        'check', help='exit code 1 unless all expressions hold', description='Exit code 1 unless all expressions hold.'
+    )
+    compare_parser = commands.add_parser('compare', help='print runs side by side')
+    plot_parser = commands.add_parser('plot', help='draw loss, accuracy, learning rate and speed over epochs')
+    for one in (show_parser, check_parser):
+        one.add_argument('report', type=Path)
+    for several in (compare_parser, plot_parser):
+        several.add_argument('reports', type=Path, nargs='+')
+    check_parser.add_argument(
+        'expressions',
+        nargs='+',
+        metavar='EXPRESSION',
+        help='such as "val.top1>=0.97" (the best epoch), "last(train.loss)<2", "mean(train.total_ips)>100"',
+    )
     plot_parser.add_argument('-o', '--output', type=Path, required=True, help='the picture, for example curves.png')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
     with one_line_errors():
-        plot(args.report, args.output)
+        use_environment('jsonschema', 'tabulate', 'matplotlib')
+        args = parse_args()
+        if args.command == 'show':
+            print(show(read_report(args.report)))
+        elif args.command == 'check':
+            sys.exit(run_checks(args.report, args.expressions))
+        else:
+            reports = [read_report(path) for path in args.reports]
+            if args.command == 'compare':
+                print(compare(args.reports, reports))
+            else:
+                plot(args.reports, reports, args.output)
 
 
 if __name__ == '__main__':

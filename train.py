@@ -36,6 +36,7 @@ from models import add_model_args, check_model_args, get_model, initialize, mode
 from mxnet_data import add_mxnet_data_args
 from optimization import TrainingStep, add_optimization_args, check_optimization_args
 from options import ArgumentParser, comma_separated
+from profiling import Profiler, add_profiling_args, check_profiling_args
 from report import Report, is_of_training
 from resume import (
     Progress,
@@ -70,6 +71,7 @@ def parse_args(argv=None):
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     add_log_args(parser)
+    add_profiling_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
     return parser.parse_args(argv)
 
@@ -147,6 +149,7 @@ def resolve_args(args):
     check_schedule_args(args)
     check_model_args(**vars(args))
     check_log_args(args)
+    check_profiling_args(args)
     resolve_device(args)
     check_optimization_args(args)
     notes = [resolve_backend(args)]
@@ -241,7 +244,7 @@ def run_loops(args, notes):
     net = build_model(args, devices)
     report = Report(model_name(args.arch, args.num_layers), distributed.size() * len(devices), sys.argv)
     if args.mode == 'val':
-        evaluate(args, net, val_data, log, report)
+        evaluate(args, net, val_data, log, report, Profiler(args, log, distributed.rank() == 0))
     else:
         lock = args.workspace / f'.{args.model_prefix}.lock'
         with sole_use_of(lock) if distributed.rank() == 0 else nullcontext():
@@ -290,7 +293,8 @@ def train(args, net, devices, train_data, val_data, log, report, found):
         log.say('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
         return
     checkpoints = RunCheckpoints(args, log.say)
-    run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest())
+    profiler = Profiler(args, log, distributed.rank() == 0)
+    run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
     try:
         fit(run)
     except KeyboardInterrupt:

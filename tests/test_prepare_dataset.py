@@ -446,7 +446,7 @@ def test_interrupted_run_goes_on(large_tree, large_data, tmp_path):
     wait_for(process, work, IMAGES_BETWEEN_SAVES)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors == f'interrupted: the work so far is kept in {work}, and the same command goes on from there\n'
     # Threads are no part of what the files are made of.
     assert 'resuming: ' in prepare(large_tree, out, *LARGE_OPTIONS, '--threads', '2')

@@ -1,11 +1,12 @@
-"""report.py and files.py: written whole, read back, drawn."""
+"""report.py and files.py: written whole, read back, shown, checked, compared, drawn."""
 
 import json
 import sys
 
 import cv2
+import jsonschema
 import pytest
-from conftest import assert_user_error, call, succeed
+from conftest import PROJECT, assert_user_error, call, succeed
 
 from errors import UserError
 from files import write_atomically
@@ -26,6 +27,7 @@ def saved(tmp_path):
 
 def test_content(saved):
     assert read_report(saved) == {
+        'version': 1,
         'model': 'resnetv15-18',
         'ngpus': 2,
         'total_duration': 12.5,
@@ -55,8 +57,81 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(saved):
 def test_plot(saved, tmp_path):
     succeed(sys.executable, 'report.py', 'plot', saved, '-o', tmp_path / 'curves.png')
     picture = cv2.imread(str(tmp_path / 'curves.png'))
-    assert picture.shape == (450, 1500, 3)
+    assert picture.shape == (800, 1200, 3)
     assert picture.std() > 10
+    several = tmp_path / 'several.png'
+    succeed(sys.executable, 'report.py', 'plot', saved, saved, '-o', several)
+    assert (cv2.imread(str(several)) != picture).any()
+
+
+def test_show(saved):
+    lines = succeed('./report.py', 'show', saved).splitlines()
+    assert lines[0] == 'resnetv15-18 on 2 devices, 3 epochs in 12.5 s'
+    assert lines[1] == 'train.py --seed 1'
+    assert lines[3].split() == ['epoch', 'train.loss', 'train.top1', 'train.total_ips', 'val.top1']
+    assert lines[-1].split() == ['3', '0', '0.6', '100', '0.5']
+
+
+@pytest.mark.parametrize(
+    ('expressions', 'code'),
+    [
+        (['val.top1>=0.5'], 0),
+        (['val.top1 > 0.5'], 1),
+        (['last(train.loss)==0', 'first(train.loss)>=2', 'mean(train.loss)<=1', 'train.loss<1e-3'], 0),
+        (['max(train.loss)<2'], 1),
+        (['train.total_ips>=100', 'total_duration<13', 'ngpus==2'], 0),
+        (['val.top1>=0.5', 'train.total_ips>=101'], 1),
+    ],
+)
+def test_check(saved, expressions, code):
+    result = call('./report.py', 'check', saved, *expressions)
+    assert result.returncode == code
+    assert [line[7:].split('   ')[0] for line in result.stdout.splitlines()] == expressions
+    assert ('FAILED' in result.stdout) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ('expression', 'expected'),
+    [
+        ('val.top1', 'is no check'),
+        ('val.top1=>0.5', 'is no check'),
+        ('val.top1>=high', 'is no check'),
+        ('val.top1>=1.2.3', 'is no check'),
+        ('worst(val.top1)>=0.5', 'is no check'),
+        ('val.top9>=0.5', 'the report has no val.top9; it has train.loss, '),
+    ],
+)
+def test_bad_checks(saved, expression, expected):
+    assert_user_error(call('./report.py', 'check', saved, expression), f'"{expression}"', expected)
+
+
+def test_compare(saved, tmp_path):
+    content = json.loads(saved.read_text())
+    content['metrics']['train.total_ips'] = [150.0, 120.0]
+    content['metrics']['val.loss'] = [1.0, 2.0]
+    other = tmp_path / 'other.json'
+    other.write_text(json.dumps(content))
+    lines = succeed('./report.py', 'compare', saved, other).splitlines()
+    rows = {line.split('  ')[0]: line.split() for line in lines}
+    assert rows['best train.total_ips'][2:] == ['100', '150', '(1.50x)']
+    assert rows['last train.total_ips'][2:] == ['100', '120', '(1.20x)']
+    assert rows['best val.loss'][2:] == ['1']
+    assert rows['best val.top1'][2:] == ['0.5', '0.5']
+
+
+def test_showing_does_not_wait_for_mxnet(saved):
+    code = f'import sys, report; sys.argv[1:] = ["show", {str(saved)!r}]; report.main(); print("mxnet" in sys.modules)'
+    assert succeed(sys.executable, '-c', code).splitlines()[-1] == 'False'
+
+
+def test_every_report_is_valid_under_the_schema(trained):
+    schema = json.loads((PROJECT / 'report_schema.json').read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(json.loads((trained / 'report.json').read_text()), schema)
+
+
+def make_content(**metrics):
+    return json.dumps({'model': 'net', 'ngpus': 1, 'total_duration': 1, 'cmd': [], 'metrics': metrics})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +139,11 @@ def test_plot(saved, tmp_path):
     [
         ('{', 'not JSON'),
         (json.dumps([1]), 'not a report'),
-        (json.dumps({'metrics': {'a': [1, None]}}), 'not a list of numbers'),
+        (json.dumps({'metrics': {}}), "'model' is a required property"),
+        (json.dumps({'version': 2}), 'a report of version 2'),
+        (make_content(**{'train.loss': [1, None]}), "metrics.train.loss.1: None is not of type 'number'"),
+        (make_content(**{'val.top1': [1.5]}), 'metrics.val.top1.0: 1.5 is greater than the maximum of 1'),
+        (make_content(losses=[1]), "'losses' does not match any of the regexes"),
     ],
 )
 def test_not_a_report(tmp_path, content, message):

@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Sweeps over numbers of devices and batch sizes: one run of `runner` for each pair, and what they measured.
+
+    python benchmark.py -n 1,2,4,8 -b 64,128,192 -i 100 -e 3 -w 1 --mode train_val -o sweep.json
+    python benchmark.py -n 1 -b 1,2,4,8,16,32 --mode val --data-backend synthetic -o inference.json --plot inference.png
+
+Options that are not listed go to `runner`. A sweep that was interrupted goes on where it was.
+"""
+
+import itertools
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from interpreter import find_python, use_environment
+from options import ArgumentParser, comma_separated
+from report import PHASES, read_report
+from sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
+
+PROJECT = Path(__file__).resolve().parent
+PERCENTILES = tuple(f'latency_{percentile}' for percentile in (50, 90, 95, 99, 100))
+# What a phase is measured by; the percentiles of training mix with what waits for the data.
+METRICS = {'train': ('total_ips', 'latency_avg'), 'val': ('total_ips', 'latency_avg', *PERCENTILES)}
+SECONDS_TO_END = 15
+
+
+class RunFailedError(Exception):
+    """Why a run has measured nothing, in a line."""
+
+
+def parse_args(argv=None):
+    parser = ArgumentParser(
+        description='Runs `runner` for each number of devices and each batch size, and gathers what the runs measured. '
+        'Options that are not listed here go to runner. A sweep that was interrupted goes on where it was.'
+    )
+    numbers = comma_separated(int)
+    parser.add_argument(
+        '-n', '--ngpus', type=numbers, default=(1,), help='numbers of devices, such as 1,2,4 (default: 1)'
+    )
+    parser.add_argument(
+        '-b', '--batch-sizes', type=numbers, required=True, help='images per device and step, such as 32,64,128'
+    )
+    parser.add_argument(
+        '-i', '--benchmark-iters', type=int, default=100, help='steps of an epoch that are run (default: %(default)s)'
+    )
+    parser.add_argument('-e', '--epochs', type=int, default=1, help='epochs that are measured (default: %(default)s)')
+    parser.add_argument('-w', '--warmup', type=int, default=0, help='epochs before them that are not (default: 0)')
+    parser.add_argument('--timeout', type=float, default=math.inf, help='seconds that one run may take (default: any)')
+    parser.add_argument(
+        '--mode', choices=('train_val', 'train', 'val'), default='train_val', help='(default: %(default)s)'
+    )
+    parser.add_argument('--only-inference', action='store_true', help='the same as --mode val')
+    parser.add_argument('--executable', default='./runner', help='what is run (default: %(default)s)')
+    parser.add_argument('--dry-run', action='store_true', help='print what the runs would start, and start nothing')
+    parser.add_argument('-o', '--output', type=Path, help='write the results there, as JSON')
+    parser.add_argument('--markdown', type=Path, help='write the tables there, as Markdown')
+    parser.add_argument('--plot', type=Path, help='draw them there, for example sweep.png')
+    return parser.parse_known_args(argv)
+
+
+def check_args(args):
+    """Raises `UserError` for options that mean nothing, and for files that cannot be written."""
+    for option, values, least in (
+        ('-n', args.ngpus, 1),
+        ('-b', args.batch_sizes, 1),
+        ('-i', (args.benchmark_iters,), 1),
+        ('-e', (args.epochs,), 1),
+        ('-w', (args.warmup,), 0),
+    ):
+        if min(values) < least or len(set(values)) < len(values):
+            raise UserError(f'{option} {",".join(map(str, values))}: needed are different numbers of at least {least}')
+    if not args.timeout > 0:
+        raise UserError(f'--timeout {args.timeout:g}: needed is more than 0 seconds')
+    if args.only_inference:
+        args.mode = 'val'
+    for option in ('output', 'markdown', 'plot'):
+        path = getattr(args, option)
+        if path is not None and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
+            raise UserError(f'--{option} {path}: there is no such folder, or it cannot be written')
+
+
+def metric_keys(mode):
+    """Names of what is measured, as reports have them."""
+    return [f'{phase}.{name}' for phase in PHASES if phase in mode for name in METRICS[phase]]
+
+
+def run_command(args, others, ngpus, batch_size, workspace):
+    """The command of one run."""
+    executable = args.executable if args.executable != './runner' else str(PROJECT / 'runner')
+    options = {'-n': ngpus, '-b': batch_size, '-e': args.warmup + args.epochs, '--mode': args.mode}
+    options.update({'--benchmark-iters': args.benchmark_iters, '--save-frequency': 0, '--workspace': workspace})
+    pairs = [str(part) for pair in options.items() for part in pair]
+    return [*shlex.split(executable), *pairs, *others]
+
+
+def measure(args, others, ngpus, batch_size):
+    """Runs one pair.
+
+    Returns:
+        The name of the network, and metrics by name.
+
+    Raises:
+        RunFailedError: there are none.
+    """
+    with tempfile.TemporaryDirectory(prefix='benchmark-') as workspace:
+        command = run_command(args, others, ngpus, batch_size, workspace)
+        run(command, args.timeout)
+        try:
+            report = read_report(Path(workspace) / 'report.json')
+            values = {name: report['metrics'][name][args.warmup :] for name in metric_keys(args.mode)}
+            return report['model'], {name: summarize(name, measured) for name, measured in values.items()}
+        except (UserError, KeyError, ZeroDivisionError) as error:
+            raise RunFailedError(f'the run has not left such measurements ({error})') from None
+
+
+def run(command, timeout):
+    """Runs a command to its end.
+
+    Raises:
+        RunFailedError: it has failed.
+        UserError: there is no such command.
+    """
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    except OSError as error:
+        raise UserError(f'--executable {command[0]}: cannot run this ({error.strerror})') from None
+    try:
+        _, errors = process.communicate(timeout=None if timeout == math.inf else timeout)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise RunFailedError(f'took more than {timeout:g} s') from None
+    except KeyboardInterrupt:
+        end(process)
+        raise
+    if process.returncode != 0:
+        raise RunFailedError(describe_failure(process.returncode, errors))
+
+
+def describe_failure(returncode, errors):
+    """In a line: how a run ended, and the last that it said on stderr."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    how = f'was ended by {signal.Signals(-returncode).name}' if returncode < 0 else f'ended with exit code {returncode}'
+    return f'{how}: {lines[-1]}' if lines else how
+
+
+def end(process):
+    """Ends a run and whatever it has started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def summarize(name, values):
+    """The mean over the measured epochs; for speeds the harmonic one, which is images over seconds."""
+    if name.endswith('.total_ips'):
+        return len(values) / sum(1 / value for value in values)
+    return sum(values) / len(values)
+
+
+def describe_environment(args, others):
+    """What the numbers depend on: the machine, versions, options."""
+    command = [find_python(), str(PROJECT / 'environment.py'), '--json']
+    result = subprocess.run(command, capture_output=True, text=True)
+    machine = json.loads(result.stdout) if result.returncode == 0 else {'unknown': result.stderr.strip()}
+    options = {name: getattr(args, name) for name in ('mode', 'benchmark_iters', 'epochs', 'warmup', 'executable')}
+    return {**machine, 'options': {**options, 'runner': others}}
+
+
+def run_sweep(args, others, sweep):
+    """Runs every pair that is still missing, and writes the results after each."""
+    with LiveTable(sweep) as table:
+        for pair in itertools.filterfalse(sweep.is_done, sweep.pairs()):
+            table.begin(pair)
+            try:
+                sweep.add(pair, *measure(args, others, *pair))
+            except RunFailedError as failure:
+                sweep.fail(pair, str(failure))
+            if args.output is not None:
+                sweep.save(args.output)
+            table.end(pair)
+
+
+def print_dry_runs(args, others):
+    """What `runner` says that it would start, for each pair."""
+    for pair in itertools.product(args.ngpus, args.batch_sizes):
+        subprocess.run([*run_command(args, others, *pair, 'WORKSPACE'), '--dry-run'], check=True)
+
+
+def main():
+    with one_line_errors():
+        use_environment('tabulate', 'rich', 'jsonschema', 'matplotlib')
+        args, others = parse_args()
+        check_args(args)
+        if args.dry_run:
+            print_dry_runs(args, others)
+            return
+        sweep = Sweep(args.ngpus, args.batch_sizes, metric_keys(args.mode), describe_environment(args, others))
+        done = sweep.resume(args.output)
+        if done:
+            print(f'{args.output}: {done} of {len(sweep.pairs())} runs are done', flush=True)
+        started = time.monotonic()
+        try:
+            run_sweep(args, others, sweep)
+        except KeyboardInterrupt:
+            goes_on = f'; the same command goes on from {args.output}' if args.output is not None else ''
+            print(f'{text_tables(sweep)}\ninterrupted{goes_on}')
+            sys.exit(INTERRUPTED_EXIT_CODE)
+        print(f'{text_tables(sweep)}\n{time.monotonic() - started:.0f} s')
+        if args.markdown is not None:
+            args.markdown.write_text(markdown_tables(sweep), encoding='utf-8')
+        if args.plot is not None:
+            plot(sweep, args.plot)
+        sys.exit(FAILED_EXIT_CODE if sweep.failures() else 0)
+
+
+if __name__ == '__main__':
+    main()
