@@ -41,7 +41,7 @@ def test_workspace_after_training(trained):
     assert report['total_duration'] > 0
     assert report['cmd'][0].endswith('train.py')
     latencies = [f'latency_{suffix}' for suffix in ('avg', '50', '90', '95', '99', '100')]
-    expected = {f'train.{name}' for name in ('top1', 'top5', 'loss', 'total_ips', *latencies)}
+    expected = {f'train.{name}' for name in ('top1', 'top5', 'loss', 'lr', 'total_ips', *latencies)}
     expected |= {f'val.{name}' for name in ('top1', 'top5', 'loss', 'time', 'total_ips', *latencies)}
     assert set(report['metrics']) == expected
     assert {len(values) for values in report['metrics'].values()} == {2}
@@ -389,7 +389,7 @@ def test_demo_reaches_its_accuracy(tmp_path):
     """The demo's best epoch, and the accuracy of the checkpoint it saved."""
     output = succeed('scripts/demo.sh', env={'DEMO': str(tmp_path)})
     best = max(read_report(tmp_path / 'run' / 'report.json')['metrics']['val.top1'])
-    assert best >= 0.97
+    succeed('./report.py', 'check', tmp_path / 'run' / 'report.json', 'val.top1>=0.97', 'last(train.loss)<1')
     assert read_report(tmp_path / 'run' / 'validation' / 'report.json')['metrics']['val.top1'] == [best]
     assert output.split('== done')[0].splitlines()[-10].endswith('7_seven')
     for name in ('report.json', 'model_best.params', 'curves.png'):
@@ -476,3 +476,32 @@ def test_a_reader_that_is_gone_ends_the_run_quietly(small_data, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == ''
         assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize('mode', ['train', 'val'])
+def test_profile(tmp_path, mode):
+    options = (
+        '--data-backend',
+        'synthetic',
+        '--num-examples',
+        '96',
+        '-e',
+        '1',
+        '--mode',
+        mode,
+        '--benchmark-iters',
+        '6',
+    )
+    output = succeed('./runner', *SMALL, *options, '--benchmark-iters', '6', '--profile', '3', '--workspace', tmp_path)
+    trace = json.loads((tmp_path / 'profile.json').read_text())
+    names = {event['name'] for event in trace['traceEvents']}
+    assert 'Convolution' in names
+    assert ('_backward_Convolution' in names) == (mode == 'train')
+    assert 'profile of 3 steps' in output
+    lines = output.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith('operator '))
+    end = next(number for number, line in enumerate(lines) if line.startswith('profile of'))
+    assert 5 < end - start - 2 <= 10
+    # ResNet-18 has 20 convolutions.
+    row = next(line.split() for line in lines if line.startswith('Convolution '))
+    assert row[1] == '20'
