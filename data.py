@@ -34,7 +34,6 @@ def add_data_args(parser):
     group.add_argument('--data-train-idx', type=Path, help='their index (default: the .idx file beside them)')
     group.add_argument('--data-val', type=Path, help='the validation records (.rec)')
     group.add_argument('--data-val-idx', type=Path, help='their index (default: the .idx file beside them)')
-    group.add_argument('--data-pred', type=Path, help='the image to classify in --mode pred')
     group.add_argument(
         '--data-backend',
         choices=BACKENDS,

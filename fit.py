@@ -5,8 +5,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 import distributed
 from compat import mx, return_free_memory
 from epoch_log import Recent, log_epoch, run_summary, show_step
@@ -398,18 +396,3 @@ def read_only(args, data, log):
     seconds = time.perf_counter() - start
     log.metrics((), {f'{args.mode}.ips': total / seconds})
     log.say(f'read {total:.0f} images in {seconds:.2f} s: {total / seconds:.1f} images/s')
-
-
-def predict(net, image, count):
-    """The likeliest classes of one image.
-
-    Args:
-        image: a batch of one, as the network takes it.
-        count: how many classes.
-
-    Returns:
-        A list of (class index, probability), the likeliest first.
-    """
-    probabilities = mx.nd.softmax(net(image))[0].asnumpy()
-    likeliest = np.argsort(-probabilities, kind='stable')[:count]
-    return [(int(index), float(probabilities[index])) for index in likeliest]

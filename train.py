@@ -29,13 +29,14 @@ from data import (
 from environment import versions
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from files import sole_use_of
-from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, predict, read_only
-from images import as_network_input, load_image
+from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
+from inference import add_inference_args, build_fused
 from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
 from mxnet_data import add_mxnet_data_args
 from optimization import TrainingStep, add_optimization_args, check_optimization_args
 from options import ArgumentParser, comma_separated
+from prediction import add_prediction_args, check_prediction_args, predict
 from profiling import Profiler, add_profiling_args, check_profiling_args
 from report import Report, is_of_training
 from resume import (
@@ -55,8 +56,6 @@ from resume import (
 from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
 
-CLASSES_SHOWN = 10
-
 
 def parse_args(argv=None):
     parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
@@ -70,6 +69,8 @@ def parse_args(argv=None):
     add_augmentation_args(parser)
     add_dali_args(parser)
     add_mxnet_data_args(parser)
+    add_inference_args(parser)
+    add_prediction_args(parser)
     add_log_args(parser)
     add_profiling_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
@@ -150,6 +151,7 @@ def resolve_args(args):
     check_model_args(**vars(args))
     check_log_args(args)
     check_profiling_args(args)
+    check_prediction_args(args)
     resolve_device(args)
     check_optimization_args(args)
     notes = [resolve_backend(args)]
@@ -209,6 +211,18 @@ def build_model(args, devices):
     return net
 
 
+def build_inference_model(args, devices):
+    """The network of `--mode val` and `pred`, fused where that can be.
+
+    Returns:
+        It, and a line for the log or None.
+    """
+    net, note = None, None
+    if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
+        net, note = build_fused(args)
+    return net or build_model(args, devices), note
+
+
 def keep_class_names(args):
     """Puts the data set's class names beside the checkpoints, where prediction finds them."""
     for folder in data_folders(args):
@@ -241,7 +255,12 @@ def run_loops(args, notes):
     if args.test_io:
         read_only(args, val_data if args.mode == 'val' else train_data, log)
         return
-    net = build_model(args, devices)
+    if args.mode == 'val':
+        net, note = build_inference_model(args, devices)
+        if note:
+            log.say(note)
+    else:
+        net = build_model(args, devices)
     report = Report(model_name(args.arch, args.num_layers), distributed.size() * len(devices), sys.argv)
     if args.mode == 'val':
         evaluate(args, net, val_data, log, report, Profiler(args, log, distributed.rank() == 0))
@@ -315,11 +334,9 @@ def _as_json(value):
 
 def run_prediction(args):
     devices = distributed.devices(args)
-    image = as_network_input(mx.nd.array(load_image(args.data_pred, args), ctx=devices[0]), args)
-    net = build_model(args, devices)
+    net, _ = build_inference_model(args, devices)
     names = find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)
-    for index, probability in predict(net, image, CLASSES_SHOWN):
-        print(f'{probability:8.4%}  {names[index]}')
+    predict(net, args, devices[0], names)
 
 
 def check_by_building(args):

@@ -78,7 +78,7 @@ def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path
 def test_accuracy_does_not_depend_on_the_form_of_the_network(small_data, trained, tmp_path):
     layouts = [f'--{name}-layout' for name in ('input', 'conv', 'batchnorm', 'pooling')]
     options = [part for option in layouts for part in (option, 'NHWC')]
-    options += ['--image-shape', '4,32,32', '--fuse-bn-relu', '0', '--fuse-bn-add-relu', '1']
+    options += ['--image-shape', '4,32,32', '--fuse-bn-relu', '0', '--fuse-bn-add-relu', '1', '--no-fuse']
     best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
     assert validate(small_data, tmp_path, trained / 'model_best.params', *options)['val.top1'] == [best]
     assert (tmp_path / 'log.log').read_text().count('--fuse-bn-add-relu 1: this MXNet has no such operator') == 1

@@ -1,0 +1,59 @@
+"""inference.py: fused graphs that compute what the plain network does."""
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from networks import random_arrays
+
+from checkpoint import canonical_arrays, set_canonical, write_arrays
+from compat import mx
+from inference import build_fused, example_images, relative_difference
+from models import get_model, initialize
+
+
+def options(path, **changes):
+    defaults = {'arch': 'resnetv15', 'num_layers': 18, 'num_groups': 32, 'num_classes': 10, 'image_shape': (3, 32, 32)}
+    return Namespace(**{**defaults, 'input_layout': 'NHWC', 'load': path, 'fuse_bn_relu': 1, **changes})
+
+
+def saved_network(path, **changes):
+    """A plain network with random parameters, running statistics included, and its file."""
+    net = get_model(**vars(options(path, **changes)))
+    initialize(net, [mx.cpu()])
+    set_canonical(net, random_arrays(net))
+    write_arrays(path, canonical_arrays(net))
+    return net
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        {'input_layout': 'NCHW', 'image_shape': (4, 48, 32)},
+        {'num_layers': 50},
+        {'arch': 'resnextv15', 'num_layers': 50},
+        {'conv_layout': 'NHWC', 'batchnorm_layout': 'NHWC', 'pooling_layout': 'NHWC'},
+    ],
+)
+def test_fused_graph_computes_the_same(tmp_path, changes):
+    path = tmp_path / 'net.params'
+    plain = saved_network(path, **changes)
+    args = options(path, **changes)
+    net, note = build_fused(args)
+    assert note is None
+    example = example_images(args)
+    for batch_size in (1, 7, 3):
+        images = mx.nd.random.normal(shape=(batch_size, *example.shape[1:]))
+        logits = net(images)
+        assert relative_difference(logits.asnumpy(), plain(images).asnumpy()) < 1e-4
+        # What comes out can be computed with.
+        np.testing.assert_allclose(mx.nd.softmax(logits).sum(axis=1).asnumpy(), 1, rtol=1e-5)
+
+
+def test_network_that_cannot_be_fused_is_computed_as_it_is(tmp_path):
+    path = tmp_path / 'net.params'
+    saved_network(path, arch='xception', image_shape=(3, 64, 64))
+    net, note = build_fused(options(path, arch='xception', image_shape=(3, 64, 64)))
+    assert net is None
+    assert 'cannot fuse this network' in note
