@@ -16,10 +16,10 @@ from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bounded_map import map_in_order
 from clean_copy import READ_AT_ONCE, bar_of, repair
 
 import compat
+from bounded_map import map_in_order
 from class_names import read_class_names
 from errors import UserError, one_line_errors
 from files import write_atomically

@@ -31,13 +31,13 @@ from tqdm import tqdm
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bounded_map import map_in_order
 from finish_dataset import SPLITS, first
 from image_tree import find_roots, list_images, shuffle_lines, skipped_line
 from stored_images import MAX_JPEG_SIDE, convert_line
 
 import compat
 import distributed
+from bounded_map import map_in_order
 from errors import UserError, one_line_errors
 from files import write_atomically
 from images import decode_image
