@@ -79,6 +79,7 @@ def test_local_hosts():
         (('-H', 'a:2', '--launcher', 'slurm'), ('SLURM_PROCID',)),
         (('-H', 'a:2', '--launcher', 'none'), ('-H with --launcher none',)),
         (('-H', 'a:2', '--kv-store', 'device'), ('--kv-store device',)),
+        (('-H', 'a:2', '--mode', 'pred'), ('--mode pred',)),
         (('-n', '2', '--launcher', 'none'), ('--launcher none', '--kv-store device')),
     ],
 )
@@ -183,6 +184,14 @@ def test_killed_worker_of_another_host_ends_the_run(ssh_key, tmp_path):
     assert process.returncode == 1
     assert output.splitlines()[-1].startswith(f'error: rank 1 on {ADDRESSES[1]} was killed (SIGKILL)')
     assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_workers_that_are_all_elsewhere(ssh_key, tmp_path, workers):
+    """As from the head node of a cluster."""
+    command = on_first_host(ssh_key, *SMALL, *SYNTHETIC, '--num-examples', '64', '-e', '1', '--workspace', tmp_path)
+    command[command.index('-H') + 1] = f'{ADDRESSES[1]}:{workers}'
+    assert f'train_val on {workers} x 1 cpu' in succeed(*command, env=SETTINGS)
 
 
 def test_host_that_does_not_answer(ssh_key, tmp_path):
