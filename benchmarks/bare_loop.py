@@ -6,6 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from launched import usable_cores
+
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3
 TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432'
@@ -13,7 +17,6 @@ TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432'
 
 def bare_loop(batch_size, steps, **network):
     """Images/s of training ResNet-50 v1.5 at 224 px on random images; `network` are settings of `models.get_model`."""
-    sys.path.append(str(PROJECT))
     import models
     from compat import mx
 
@@ -43,7 +46,7 @@ def bare_loop(batch_size, steps, **network):
 
 def bound_threads():
     """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
-    settings = {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0))), 'OMP_PROC_BIND': 'true'}
+    settings = {'OMP_NUM_THREADS': str(len(usable_cores())), 'OMP_PROC_BIND': 'true'}
     return {**settings, 'GLIBC_TUNABLES': TUNABLES, **os.environ}
 
 
