@@ -33,7 +33,8 @@ def write_atomically(path, write):
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
-            temporary.unlink()
+            # Ctrl-C may come right after the file has its name.
+            temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(handle)

@@ -238,7 +238,21 @@ def run_loops(args, notes):
     notes += [note] if note else []
     vars(args).update(changes)
     args.workspace = Path(args.workspace)
-    found = find_checkpoint(args) if 'train' in args.mode and not args.test_io else None
+    if 'train' in args.mode and not args.test_io:
+        # Before the checkpoint is read: another run would replace its parts meanwhile.
+        with only_run(args) if distributed.rank() == 0 else nullcontext():
+            run_loop(args, devices, notes, find_checkpoint(args))
+    else:
+        run_loop(args, devices, notes, None)
+
+
+def only_run(args):
+    """Keeps other training runs out of the workspace; see `sole_use_of`."""
+    return sole_use_of(args.workspace / f'.{args.model_prefix}.lock')
+
+
+def run_loop(args, devices, notes, found):
+    """The loop of the mode, from the start or from a checkpoint that was found."""
     if found:
         notes += check_resumed(args, found[0])
     seed_everything(args)
@@ -265,9 +279,7 @@ def run_loops(args, notes):
     if args.mode == 'val':
         evaluate(args, net, val_data, log, report, Profiler(args, log, distributed.rank() == 0))
     else:
-        lock = args.workspace / f'.{args.model_prefix}.lock'
-        with sole_use_of(lock) if distributed.rank() == 0 else nullcontext():
-            train(args, net, devices, train_data, val_data, log, report, found)
+        train(args, net, devices, train_data, val_data, log, report, found)
 
 
 def check_resumed(args, progress):
@@ -348,7 +360,8 @@ def check_by_building(args):
     train_data, _ = get_data_loader(args)(args, as_launched)
     if train_data is not None:
         count_steps(args, train_data)
-        found = find_checkpoint(args)
+        with only_run(args):
+            found = None if args.no_resume else find_checkpoint(args)
         if found:
             check_resumed(args, found[0])
     net = get_model(**vars(args))

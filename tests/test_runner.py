@@ -106,7 +106,7 @@ def test_threads_share_the_cores_and_the_user_wins():
 
 def test_environment_is_found(tmp_path):
     """The active one first, then .venv beside the launcher, then the interpreter itself."""
-    modules = ('errors', 'hosts', 'launch', 'launched', 'options', 'slurm', 'worker')
+    modules = ('errors', 'hosts', 'interpreter', 'launch', 'launched', 'options', 'slurm', 'worker')
     for name in ('runner', *(f'{module}.py' for module in modules)):
         shutil.copy(PROJECT / name, tmp_path)
 
