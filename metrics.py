@@ -188,8 +188,11 @@ class CommunicationTimer:
         self.updates += 1
 
     def share(self, seconds_per_update):
-        """Communication's part of an update's time, the mean over processes; None where nothing was timed."""
-        own = self.seconds / self.updates / seconds_per_update if self.updates else 0.0
+        """Communication's part of an update's time, the mean over processes; None where nothing was timed.
+
+        At most 1: a timed update that waits for a slower process can take longer than others do on average.
+        """
+        own = min(1.0, self.seconds / self.updates / seconds_per_update) if self.updates else 0.0
         total, processes = distributed.allreduce_sum([own, self.updates > 0])
         return total / processes if processes else None
 
