@@ -1,8 +1,10 @@
 """The hosts that workers are started on: "host1:8,host2:8", host files, and ssh."""
 
+import fcntl
 import re
 import shlex
 import socket
+import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,10 @@ from errors import USER_ERROR_EXIT_CODE, UserError
 
 SSH_FAILED = 255
 CONNECT_SECONDS = 10
+# See netdevice(7): a struct ifreq with the name in front, filled in with the interface's address.
+SIOCGIFADDR = 0x8915
+IFREQ_BYTES, ADDRESS_BYTES = 40, slice(20, 24)
+DISCARD_PORT = 9
 
 
 class Host:
@@ -37,6 +43,27 @@ class Host:
             except OSError:
                 return False
         return True
+
+    def interface(self):
+        """The name of our interface that leads there over IPv4; None where there is none, or the host is this one."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # Nothing is sent: this only looks for the way.
+                probe.connect((self.name, DISCARD_PORT))
+            except OSError:
+                return None
+            ours, theirs = (socket.inet_aton(address) for address, _ in (probe.getsockname(), probe.getpeername()))
+            if ours == theirs:
+                return None
+            return next((name for _, name in socket.if_nameindex() if _address_of(name, probe) == ours), None)
+
+
+def _address_of(interface, probe):
+    """The IPv4 address of an interface as four bytes, asked through any socket; None where it has none."""
+    try:
+        return fcntl.ioctl(probe, SIOCGIFADDR, struct.pack(f'{IFREQ_BYTES}s', interface.encode()))[ADDRESS_BYTES]
+    except OSError:
+        return None
 
 
 def parse_hosts(text):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -68,6 +69,13 @@ def test_local_hosts():
     assert not parse_hosts('192.0.2.1')[0].is_local()
     with pytest.raises(UserError, match='no host is known by this name'):
         parse_hosts('misspelt.invalid')[0].is_local()
+
+
+def test_interface_to_a_host():
+    """There is one to other machines alone; no packet is sent."""
+    assert all(host.interface() is None for host in parse_hosts('localhost,127.0.0.1,misspelt.invalid'))
+    names = [name for _, name in socket.if_nameindex()]
+    assert parse_hosts('192.0.2.77')[0].interface() in (*names, None)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +196,10 @@ def test_killed_worker_of_another_host_ends_the_run(ssh_key, tmp_path):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_workers_that_are_all_elsewhere(ssh_key, tmp_path, workers):
-    """As from the head node of a cluster."""
+    """As from the head node of a cluster, which the workers must reach, too."""
     command = on_first_host(ssh_key, *SMALL, *SYNTHETIC, '--num-examples', '64', '-e', '1', '--workspace', tmp_path)
     command[command.index('-H') + 1] = f'{ADDRESSES[1]}:{workers}'
+    assert '--network-interfaces veth0' in succeed(*command, '--dry-run')
     assert f'train_val on {workers} x 1 cpu' in succeed(*command, env=SETTINGS)
 
 
