@@ -160,7 +160,7 @@ def finish_epoch(run, results):
         run.report.add(phase, values)
     log_epoch(run.log, progress.epoch, args.num_epochs, results)
     progress.epoch, progress.iteration = progress.epoch + 1, 0
-    progress.sums, progress.latencies, progress.seconds, progress.communication = [], [], 0.0, [0.0, 0]
+    progress.sums, progress.latencies, progress.seconds, progress.communication = [], [], 0.0, [0.0, 0.0]
     progress.metrics = run.report.metrics
     check_early_stop(run, results)
     write_report(run)
@@ -247,12 +247,12 @@ def train_epoch(run):
         meter.wait()
     progress.iteration, progress.sums = meter.iteration, distributed.allreduce_sum(meter.sums.values()).tolist()
     progress.latencies, progress.seconds = meter.latencies, meter.seconds
-    progress.communication = [communication.seconds, communication.updates]
+    progress.communication = [communication.seconds, communication.update_seconds]
     if progress.iteration < steps:
         return None
     metrics = summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
     metrics['lr'] = schedule(epoch + (steps - 1) / len(data))
-    share = communication.share(meter.seconds / len(meter.latencies) * args.grad_accum_steps)
+    share = communication.share()
     return metrics if share is None else {**metrics, 'comm_share': share}
 
 

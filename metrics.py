@@ -159,41 +159,52 @@ class StepMeter:
 
 
 class CommunicationTimer:
-    """Times the averaging of gradients over processes in some of an epoch's updates.
+    """Times the averaging of gradients over processes in some of an epoch's updates, and these updates as a whole.
 
     Usually it overlaps with the backward pass and with other processes' work. In a timed update everything before it is
     done first, so that what is measured is the time of communication alone, waiting for slower processes included.
 
     Attributes:
-        seconds: of the timed updates together.
-        updates: their number.
+        seconds: of communication in the timed updates together.
+        update_seconds: of these updates, from batches that are there to new parameters.
     """
 
     FIRST, INTERVAL = 1, 20
 
-    def __init__(self, seconds=0.0, updates=0):
+    def __init__(self, seconds=0.0, update_seconds=0.0):
         self.seconds = seconds
-        self.updates = updates
+        self.update_seconds = update_seconds
+        self._is_timing = False
+        self._begin = None
 
-    def run(self, average_gradients, update_in_epoch):
-        """Calls a function that pushes the averaging, and times it where it is its turn."""
-        if distributed.size() == 1 or update_in_epoch % self.INTERVAL != self.FIRST:
+    def begin(self, update_in_epoch):
+        """To be called before an update's first batch."""
+        self._is_timing = distributed.size() > 1 and update_in_epoch % self.INTERVAL == self.FIRST
+        if self._is_timing:
+            self._begin = self._now()
+
+    def run(self, average_gradients):
+        """Calls a function that pushes the averaging."""
+        if not self._is_timing:
             average_gradients()
             return
-        mx.nd.waitall()
-        start = time.perf_counter()
+        start = self._now()
         average_gradients()
+        self.seconds += self._now() - start
+
+    def end(self):
+        """To be called after the update."""
+        if self._is_timing:
+            self.update_seconds += self._now() - self._begin
+
+    def _now(self):
         mx.nd.waitall()
-        self.seconds += time.perf_counter() - start
-        self.updates += 1
+        return time.perf_counter()
 
-    def share(self, seconds_per_update):
-        """Communication's part of an update's time, the mean over processes; None where nothing was timed.
-
-        At most 1: a timed update that waits for a slower process can take longer than others do on average.
-        """
-        own = min(1.0, self.seconds / self.updates / seconds_per_update) if self.updates else 0.0
-        total, processes = distributed.allreduce_sum([own, self.updates > 0])
+    def share(self):
+        """Communication's part of an update's time, the mean over processes; None where nothing was timed."""
+        own = self.seconds / self.update_seconds if self.update_seconds else 0.0
+        total, processes = distributed.allreduce_sum([own, self.update_seconds > 0])
         return total / processes if processes else None
 
 

@@ -283,6 +283,9 @@ class TrainingStep:
         Returns:
             Per device what `StepMeter.count` takes: its `BatchStatistics`, or only its losses with `--no-metrics`.
         """
+        update_in_epoch, batch_of_update = divmod(iteration, self._args.grad_accum_steps)
+        if batch_of_update == 0:
+            self.communication.begin(update_in_epoch)
         running = self._copy_running_statistics() if self._args.amp else None
         outputs = []
         with autograd.record():
@@ -292,18 +295,19 @@ class TrainingStep:
         losses = [loss for _, loss, _ in outputs]
         scale = self.loss_scale.value
         autograd.backward(losses, None if scale == 1 else [mx.nd.ones_like(loss) * scale for loss in losses])
-        update_in_epoch, left = divmod(iteration + 1, self._args.grad_accum_steps)
-        if left == 0 and not self._update(learning_rate, scale, update_in_epoch - 1):
-            self._restore_running_statistics(running)
+        if batch_of_update == self._args.grad_accum_steps - 1:
+            if not self._update(learning_rate, scale):
+                self._restore_running_statistics(running)
+            self.communication.end()
         if self._args.no_metrics:
             return losses
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
-    def _update(self, learning_rate, scale, update_in_epoch):
+    def _update(self, learning_rate, scale):
         """Updates the parameters from the gradients of all processes; False where they have overflowed."""
         examples = self._args.batch_size * self._args.grad_accum_steps
         self.trainer.set_learning_rate(learning_rate)
-        self.communication.run(self.trainer.allreduce_grads, update_in_epoch)
+        self.communication.run(self.trainer.allreduce_grads)
         is_finite = self.loss_scale.allows([param.list_grad()[0] for param in self._trained])
         if is_finite:
             if self._args.grad_clip_norm is not None:

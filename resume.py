@@ -71,7 +71,7 @@ class Progress:
         iteration: steps of the next epoch that are done.
         sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
         latencies, seconds: of these steps, on rank 0.
-        communication: (seconds, updates) of the all-reduces among them that were timed.
+        communication: what a `CommunicationTimer` has measured: its seconds, and those of the updates.
         best_top1: the best accuracies so far, by name of the network's form ('val', 'ema').
         metrics: the report's, of finished epochs.
         duration: seconds of all sessions.
@@ -86,7 +86,7 @@ class Progress:
     sums: list = field(default_factory=list)
     latencies: list = field(default_factory=list)
     seconds: float = 0.0
-    communication: list = field(default_factory=lambda: [0.0, 0])
+    communication: list = field(default_factory=lambda: [0.0, 0.0])
     best_top1: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     duration: float = 0.0
