@@ -26,14 +26,13 @@ def add_prediction_args(parser):
     group.add_argument(
         '--data-pred', type=Path, help='what --mode pred classifies: an image, a folder, or a list (.txt) of images'
     )
-    group.add_argument(
-        '-o', '--output', type=Path, help='write what --mode pred finds there: .csv or .json (default: only print it)'
-    )
     return group
 
 
 def check_prediction_args(args):
     """Raises `UserError` for an output that cannot be."""
+    if args.mode != 'pred':
+        return
     if args.output is not None and args.output.suffix not in ('.csv', '.json'):
         raise UserError(f'--output {args.output}: needed is the name of a .csv or .json file')
     if args.output is not None and not args.output.absolute().parent.is_dir():

@@ -13,9 +13,10 @@ import numpy as np
 
 import distributed
 import launched
+from build import build_model
 from checkpoint import count_classes, load_parameters
 from class_names import data_folders, find_class_names, read_class_names
-from compat import mx, start_mixed_precision
+from compat import mx
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -30,7 +31,7 @@ from environment import versions
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from files import sole_use_of
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
-from inference import add_inference_args, build_fused
+from inference import add_inference_args, build_inference_model
 from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
 from mxnet_data import add_mxnet_data_args
@@ -195,32 +196,6 @@ def seed_everything(args):
         args.seed = int(distributed.allreduce_sum([drawn])[0])
     mx.random.seed(args.seed)
     np.random.seed(args.seed)
-
-
-def build_model(args, devices):
-    """The network on its devices: initialised or loaded, the same on every process, hybridized."""
-    if args.amp:
-        start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
-    net = get_model(**vars(args))
-    initialize(net, devices)
-    if args.load is not None:
-        load_parameters(net, args.load)
-    net.cast(args.dtype)
-    distributed.broadcast(net.collect_params())
-    net.hybridize(static_alloc=True, static_shape=args.mode != 'pred')
-    return net
-
-
-def build_inference_model(args, devices):
-    """The network of `--mode val` and `pred`, fused where that can be.
-
-    Returns:
-        It, and a line for the log or None.
-    """
-    net, note = None, None
-    if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
-        net, note = build_fused(args)
-    return net or build_model(args, devices), note
 
 
 def keep_class_names(args):

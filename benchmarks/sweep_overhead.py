@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """What benchmark.py costs: images/s of runs that it starts, beside the same runs without it, by turns.
 
-    benchmarks/sweep_overhead.py [--rounds 3]
+    benchmarks/sweep_overhead.py [--rounds 6]
 
-Inference of ResNet-50 at 224 px on synthetic data on the CPU; the first pass of each run is left out.
+Inference of ResNet-50 at 224 px on synthetic data on the CPU; the first pass of each run is left out. Which of the two
+is first changes from round to round, since this machine's speed may follow what ran before.
 """
 
 import argparse
@@ -38,12 +39,14 @@ def run(command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--rounds', type=int, default=6, help='turns of each (default: 6)')
     args = parser.parse_args()
     ratios = []
     for turn in range(args.rounds):
+        order = (measure_alone, measure_in_a_sweep)[:: 1 if turn % 2 == 0 else -1]
         with tempfile.TemporaryDirectory() as folder:
-            alone, swept = measure_alone(Path(folder)), measure_in_a_sweep(Path(folder))
+            found = {measure: measure(Path(folder)) for measure in order}
+        alone, swept = found[measure_alone], found[measure_in_a_sweep]
         ratios.append(swept / alone)
         print(
             f'round {turn + 1}: alone {alone:.2f}, in a sweep {swept:.2f} images/s, ratio {ratios[-1]:.3f}', flush=True
