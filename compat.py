@@ -55,6 +55,16 @@ def start_mixed_precision(dtype):
     importlib.import_module('mxnet.contrib.amp').init(target_dtype=dtype)
 
 
+def load_quantization():
+    """MXNet's module that makes int8 graphs; `mx` does not import it."""
+    return importlib.import_module('mxnet.contrib.quantization')
+
+
+def load_onnx_exporter():
+    """MXNet's module that writes ONNX."""
+    return importlib.import_module('mxnet.onnx')
+
+
 def return_free_memory():
     """Gives the system what this process has freed. MXNet frees arrays of all sizes, and the gaps between those that
     are still in use would add up over the epochs."""

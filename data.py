@@ -164,7 +164,7 @@ def synthetic_data_loader(args, kv):
     if 'train' in args.mode:
         num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
         train = make(num_steps, process_batch, shard_size(args.num_examples, kv.size(), kv.rank()))
-    if 'val' in args.mode:
+    if validates(args):
         begin, end = validation_bounds(args, min(args.num_examples, IMAGENET_VALIDATION_EXAMPLES), kv)
         batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
         val = make(num_steps, batch_size, end - begin)
@@ -184,7 +184,7 @@ def record_data_loader(backend, args, kv):
     """Training and validation iterators over record files, by the module of a backend."""
     devices = distributed.devices(args)
     process_batch = args.batch_size // kv.size()
-    has_validation = 'val' in args.mode and args.data_val is not None
+    has_validation = validates(args) and args.data_val is not None
     train = backend.training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
     return train, backend.validation_data(args, kv, devices, process_batch) if has_validation else None
 
@@ -217,8 +217,22 @@ def resolve_dataset(args):
         if (args.num_examples or 0) > records:
             raise UserError(f'--num-examples {args.num_examples}: {args.data_train} holds {records}')
         args.num_examples = args.num_examples or records
-    if args.mode == 'val' or ('val' in args.mode and args.data_val is not None):
+    if args.mode in ('val', 'calibrate') or (validates(args) and args.data_val is not None):
         _check_records('--data-val', args.data_val, args.data_val_idx, args)
+    if args.mode == 'calibrate':
+        path, idx_path = calibration_records(args)
+        check_record_file(path, idx_path, args.num_classes)
+
+
+def validates(args):
+    return 'val' in args.mode or args.mode == 'calibrate'
+
+
+def calibration_records(args):
+    """The record file that `--mode calibrate` measures ranges with, and its index: not those it is judged by."""
+    has_training_records = args.data_train is not None and args.data_train.exists()
+    path, idx = (args.data_train, args.data_train_idx) if has_training_records else (args.data_val, args.data_val_idx)
+    return path, index_path(path, idx)
 
 
 def data_facts(args):
@@ -227,7 +241,7 @@ def data_facts(args):
         return {}
     files = {
         '--data-train': (args.data_train, args.data_train_idx, 'train' in args.mode),
-        '--data-val': (args.data_val, args.data_val_idx, 'val' in args.mode),
+        '--data-val': (args.data_val, args.data_val_idx, validates(args)),
     }
     return {
         option: f'{record.stat().st_size} bytes with index {file_sha256(index_path(record, index))[:12]}'

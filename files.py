@@ -42,6 +42,15 @@ def write_atomically(path, write):
         raise UserError(f'{path}: cannot write this file ({error.strerror})') from None
 
 
+def check_new(paths):
+    """Raises `UserError` where one of these files exists, or could not be written."""
+    for path in map(Path, paths):
+        if path.exists():
+            raise UserError(f'{path}: this file exists; choose other names with -o, or remove it')
+        if not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
+            raise UserError(f'{path}: there is no such folder, or it cannot be written')
+
+
 def _umask():
     """mkstemp makes files that only their owner can read; ours are as readable as any other file of the user's."""
     umask = os.umask(0)

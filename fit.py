@@ -26,9 +26,10 @@ def add_fit_args(parser):
     group = parser.add_argument_group('Training')
     group.add_argument(
         '--mode',
-        choices=('train_val', 'train', 'val', 'pred'),
+        choices=('train_val', 'train', 'val', 'pred', 'calibrate', 'export'),
         default='train_val',
-        help='train and validate, only one of them, or classify an image (default: %(default)s)',
+        help='train and validate, only one of them, classify images, make an int8 network, or write the network for '
+        'other programs (default: %(default)s)',
     )
     group.add_argument('--seed', type=int, help='makes a CPU run repeatable (default: drawn, and written to the log)')
     group.add_argument('--batch-size', type=int, default=192, help='images in a step, over all processes and devices')
@@ -81,7 +82,7 @@ def check_fit_args(args):
             f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
         )
     is_measured_only = args.test_io or (args.mode == 'val' and args.benchmark_iters is not None)
-    if args.mode in ('val', 'pred') and args.load is None and not is_measured_only:
+    if args.mode in ('val', 'pred', 'calibrate', 'export') and args.load is None and not is_measured_only:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
     if args.mode == 'pred' and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 import distributed
+from bounded_map import map_in_order
 from compat import mx
 from errors import UserError
 from layers import change_layout
@@ -75,6 +76,22 @@ def evaluation_image(image, args):
         np.subtract(crop[:, :, RGB_CHANNELS - 1 - channel], np.float32(mean), out=normalized[channel], dtype=np.float32)
         normalized[channel] /= np.float32(std)
     return normalized
+
+
+def evaluation_images(records, numbers, args):
+    """Yields `evaluation_image` of some records, in order, decoded by threads.
+
+    Raises:
+        UserError: an image does not decode.
+    """
+
+    def load(number):
+        image = decode_image(records.read(number).image)
+        if image is None:
+            raise undecodable(records, number)
+        return evaluation_image(image, args)
+
+    return map_in_order(load, numbers, distributed.available_cores())
 
 
 def resize_shorter_side(image, length):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from build import build_model, build_separate
+from class_names import data_folders, find_class_names
 from compat import mx
 from errors import UserError
 from files import file_sha256
@@ -19,7 +20,7 @@ from files import file_sha256
 # Of the logits' norm: float32 in another order differs by some 1e-6 of it.
 TOLERANCE = 1e-3
 CHECKED_IMAGES = 2
-# A graph that cannot be run with what it keeps from call to call fails in the second one.
+# The second one works with what the first has left.
 CHECKED_CALLS = 2
 # What a graph is of; an int8 network has to be loaded with the options that it was made with.
 NETWORK_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'batchnorm_eps', 'image_shape', 'input_layout')
@@ -73,16 +74,13 @@ def build_fused(args):
     net = build_separate(args)
     images = example_images(args)
     expected = net(images).asnumpy()
-    try:
-        # With static shapes: without, oneDNN's primitives are made anew in each call, which takes longer than an image.
-        net.optimize_for(images, backend='MKLDNN', static_alloc=True, static_shape=True)
-        for _ in range(CHECKED_CALLS):
-            difference = relative_difference(net(images).asnumpy(), expected)
-    except mx.base.MXNetError:
-        return None, 'MXNet cannot fuse this network: it is computed as it is'
+    symbol, arrays = inference_graph(net, args)
+    fused = network_of(symbol.get_backend_symbol('MKLDNN'), arrays)
+    for _ in range(CHECKED_CALLS):
+        difference = relative_difference(fused(images).asnumpy(), expected)
     if not difference < TOLERANCE:
         return None, f'the fused network differs by {difference:.2g} of the logits: it is computed as it is'
-    return net, None
+    return fused, None
 
 
 def example_images(args):
@@ -98,10 +96,18 @@ def relative_difference(found, expected):
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def symbol_and_arrays(net):
-    """A network's graph on the variable `data`, and its parameters by the names that they have there."""
-    arrays = {param.name: param.data() for param in net.collect_params().values()}
-    return net(mx.sym.var('data')), arrays
+def inference_graph(net, args):
+    """A float32 network's graph on the variable `data`, and its parameters by the names that they have there.
+
+    It is the network without what cannot run from call to call in oneDNN's own formats: the cast to float32 at its end,
+    and the pooling of a single pixel, where that is all that small images leave.
+    """
+    symbol = net(mx.sym.var('data')).get_children()
+    pixels = symbol.get_children()[0].get_children()
+    _, (shape,), _ = pixels.infer_shape(data=example_images(args).shape)
+    if shape[2:] == (1, 1):
+        symbol = net.output(pixels)
+    return symbol, {param.name: param.data() for param in net.collect_params().values()}
 
 
 def network_of(symbol, arrays):
@@ -116,8 +122,17 @@ def network_of(symbol, arrays):
         # Of any precision, int8 too, which MXNet has no random numbers of.
         param.initialize(init=mx.init.Zero(), ctx=mx.cpu())
         param.set_data(arrays[name])
+    # With static shapes: without, oneDNN's primitives are made anew in each call, which takes longer than an image.
     net.hybridize(static_alloc=True, static_shape=True)
     return net
+
+
+def names_of_classes(args):
+    """Of the network of `--load`: its own where it is int8, else those beside it, of the data, or ImageNet's."""
+    prefix = int8_prefix(args.load)
+    if prefix is not None:
+        return read_int8_description(prefix)['classes']
+    return find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)
 
 
 def network_options(args):
@@ -149,6 +164,11 @@ def describe_input(args, names):
     }
 
 
+def output_prefix(args):
+    """What the names of files made from `--load` begin with."""
+    return args.output if args.output is not None else Path(args.load).with_suffix('')
+
+
 def int8_prefix(path):
     """What the names of an int8 network's three files begin with, where a path is this or one of them; else None."""
     match = INT8_NAME.fullmatch(str(path))
@@ -169,7 +189,7 @@ def read_int8_description(prefix):
     path = int8_files(prefix)[2]
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
-        return {name: description[name] for name in ('network', 'files')}
+        return {name: description[name] for name in ('network', 'files', 'classes')}
     except OSError as error:
         raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); --mode calibrate makes it') from None
     except (ValueError, KeyError, TypeError):

@@ -15,7 +15,7 @@ import distributed
 import launched
 from build import build_model
 from checkpoint import count_classes, load_parameters
-from class_names import data_folders, find_class_names, read_class_names
+from class_names import data_folders, read_class_names
 from compat import mx
 from dali import add_dali_args
 from data import (
@@ -29,9 +29,16 @@ from data import (
 )
 from environment import versions
 from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from export import add_export_args, check_export_args, export
 from files import sole_use_of
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
-from inference import add_inference_args, build_inference_model
+from inference import (
+    add_inference_args,
+    build_inference_model,
+    int8_prefix,
+    names_of_classes,
+    read_int8_description,
+)
 from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
 from mxnet_data import add_mxnet_data_args
@@ -39,6 +46,7 @@ from optimization import TrainingStep, add_optimization_args, check_optimization
 from options import ArgumentParser, comma_separated
 from prediction import add_prediction_args, check_prediction_args, predict
 from profiling import Profiler, add_profiling_args, check_profiling_args
+from quantization import add_quantization_args, calibrate, check_quantization_args
 from report import Report, is_of_training
 from resume import (
     Progress,
@@ -57,6 +65,8 @@ from resume import (
 from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
 
+MODES_WITHOUT_DATA = ('pred', 'export')
+
 
 def parse_args(argv=None):
     parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
@@ -71,6 +81,8 @@ def parse_args(argv=None):
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     add_inference_args(parser)
+    add_quantization_args(parser)
+    add_export_args(parser)
     add_prediction_args(parser)
     add_log_args(parser)
     add_profiling_args(parser)
@@ -103,6 +115,12 @@ def add_device_args(parser):
     )
 
 
+def choose_device(args):
+    """Makes 'cpu' or 'gpu' of `--device auto`."""
+    if args.device == 'auto':
+        args.device = 'gpu' if mx.context.num_gpus() else 'cpu'
+
+
 def resolve_device(args):
     """Decides what depends on the device, once.
 
@@ -110,8 +128,6 @@ def resolve_device(args):
         UserError: the machine cannot do what the options ask for.
     """
     num_gpus = mx.context.num_gpus()
-    if args.device == 'auto':
-        args.device = 'gpu' if num_gpus else 'cpu'
     if args.device == 'gpu' and num_gpus == 0:
         raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
     needed = max(launched.local_size(), len(args.gpus))
@@ -155,17 +171,25 @@ def resolve_args(args):
     check_prediction_args(args)
     resolve_device(args)
     check_optimization_args(args)
+    check_quantization_args(args)
+    check_export_args(args)
     notes = [resolve_backend(args)]
     check_data_args(args)
     resolve_batch_size(args)
     if args.load is not None and args.num_classes is None:
-        args.num_classes = count_classes(args.load)
-    if args.mode != 'pred':
+        args.num_classes = classes_of(args.load)
+    if args.mode not in MODES_WITHOUT_DATA:
         resolve_dataset(args)
         make_workspace(args)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: this file does not tell its classes; give --num-classes')
     return [note for note in notes if note]
+
+
+def classes_of(path):
+    """The number of classes of the network of `--load`, or None where its file does not say."""
+    prefix = int8_prefix(path)
+    return count_classes(path) if prefix is None else read_int8_description(prefix)['network'].get('num_classes')
 
 
 def choose_files(args):
@@ -243,6 +267,9 @@ def run_loop(args, devices, notes, found):
     train_data, val_data = get_data_loader(args)(args, distributed)
     if args.test_io:
         read_only(args, val_data if args.mode == 'val' else train_data, log)
+        return
+    if args.mode == 'calibrate':
+        calibrate(args, devices, val_data, log)
         return
     if args.mode == 'val':
         net, note = build_inference_model(args, devices)
@@ -322,8 +349,7 @@ def _as_json(value):
 def run_prediction(args):
     devices = distributed.devices(args)
     net, _ = build_inference_model(args, devices)
-    names = find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)
-    predict(net, args, devices[0], names)
+    predict(net, args, devices[0], names_of_classes(args))
 
 
 def check_by_building(args):
@@ -349,6 +375,10 @@ def main():
     # Until the processes have met, they all find the same mistakes; after that, each has its own.
     with one_line_errors(show=lambda: launched.rank() == 0 or distributed.size() > 1):
         args = parse_args()
+        choose_device(args)
+        if args.device == 'cpu':
+            # `runner` has done that; a bare `python train.py` shall be as fast.
+            launched.start_with_own_cores()
         notes = resolve_args(args)
         if args.check_only:
             check_by_building(args)
@@ -357,6 +387,8 @@ def main():
         with distributed.noticing_lost_processes():
             if args.mode == 'pred':
                 run_prediction(args)
+            elif args.mode == 'export':
+                export(args)
             else:
                 run_loops(args, notes)
 

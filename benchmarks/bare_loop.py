@@ -8,11 +8,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from launched import usable_cores
+from launched import cpu_environment
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3
-TUNABLES = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432'
 
 
 def bare_loop(batch_size, steps, **network):
@@ -46,8 +45,7 @@ def bare_loop(batch_size, steps, **network):
 
 def bound_threads():
     """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
-    settings = {'OMP_NUM_THREADS': str(len(usable_cores())), 'OMP_PROC_BIND': 'true'}
-    return {**settings, 'GLIBC_TUNABLES': TUNABLES, **os.environ}
+    return {**cpu_environment(1), **os.environ}
 
 
 def output_of(*command):

@@ -9,16 +9,16 @@ each, and prints its peak memory in each.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
 
-from bare_loop import PROJECT, bound_threads
+from bare_loop import PROJECT
+
+from launched import start_with_own_cores
 
 BATCH_SIZE = 4
 SETTINGS = {
@@ -107,9 +107,7 @@ def main():
     parser.add_argument('--epochs', type=int, default=20, help='epochs of the small run (default: 20)')
     parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='what it trains on')
     args = parser.parse_args()
-    if 'OMP_NUM_THREADS' not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.argv], bound_threads())
-    sys.path.append(str(PROJECT))
+    start_with_own_cores()
     if args.rounds:
         print_saves(args.rounds)
     if args.data.is_dir():

@@ -28,14 +28,18 @@ echo "== training"
 echo "== validating the saved checkpoint"
 ./runner "${network[@]}" --mode val --load "$run/model_best.params" --workspace "$run/validation"
 
+echo "== making an int8 network of it"
+./runner "${network[@]}" --mode calibrate --load "$run/model_best.params" --workspace "$run/calibration"
+
 image=$(find "$raw/val/7_seven" -name '*.jpg' | sort | head -n 1)
-echo "== classifying $image"
-./runner "${network[@]}" --mode pred --load "$run/model_best.params" --data-pred "$image"
+echo "== classifying $image in int8"
+./runner "${network[@]}" --mode pred --load "$run/model_best-int8" --data-pred "$image"
 
 .venv/bin/python report.py plot "$run/report.json" -o "$run/curves.png"
 cat <<EOF
 == done
 report      $run/report.json
 checkpoint  $run/model_best.params
+int8        $run/model_best-int8
 curves      $run/curves.png
 EOF

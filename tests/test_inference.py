@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from networks import random_arrays
 
+import inference
 from checkpoint import canonical_arrays, set_canonical, write_arrays
 from compat import mx
 from inference import build_fused, example_images, relative_difference
@@ -30,9 +31,12 @@ def saved_network(path, **changes):
     'changes',
     [
         {},
+        # A single pixel is left of these.
+        {'image_shape': (3, 32, 32)},
         {'input_layout': 'NCHW', 'image_shape': (4, 48, 32)},
         {'num_layers': 50},
         {'arch': 'resnextv15', 'num_layers': 50},
+        {'arch': 'xception'},
         {'conv_layout': 'NHWC', 'batchnorm_layout': 'NHWC', 'pooling_layout': 'NHWC'},
     ],
 )
@@ -51,11 +55,11 @@ def test_fused_graph_computes_the_same(tmp_path, changes):
         np.testing.assert_allclose(mx.nd.softmax(logits).sum(axis=1).asnumpy(), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize('changes', [{'arch': 'xception'}, {'image_shape': (3, 32, 32)}])
-def test_network_that_cannot_be_fused_is_computed_as_it_is(tmp_path, changes):
-    """Where a single pixel is left to pool, the fused graph fails in its second call."""
+def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypatch):
+    """Nothing is as exact as this wants it."""
     path = tmp_path / 'net.params'
-    saved_network(path, **changes)
-    net, note = build_fused(options(path, **changes))
+    saved_network(path)
+    monkeypatch.setattr(inference, 'TOLERANCE', 0)
+    net, note = build_fused(options(path))
     assert net is None
-    assert 'cannot fuse this network' in note
+    assert 'it is computed as it is' in note

@@ -44,6 +44,17 @@ def test_folder(predict, folder, tmp_path):
         assert line.split() == [f'{best["probability"]:.4%}', best['name'], result['file']]
 
 
+def test_many_images_and_some_broken_ones(predict, digits_tree, tmp_path):
+    images = sorted((digits_tree / 'val').glob('*/*'))[:200]
+    for number, image in enumerate(images):
+        shutil.copy(image, tmp_path / f'{number:03}{image.suffix}')
+    for number in (0, 77, 199):
+        (tmp_path / f'{number:03}{images[number].suffix}').write_bytes(images[number].read_bytes()[:20])
+    lines = succeed(*predict, tmp_path).splitlines()
+    assert [number for number, line in enumerate(lines) if line.split()[0] == 'error'] == [0, 77, 199]
+    assert len(lines) == 200
+
+
 def test_batches_do_not_change_what_is_found(predict, folder, tmp_path):
     found = []
     for batch_size in ('1', '16', '64'):

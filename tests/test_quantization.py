@@ -1,0 +1,226 @@
+"""quantization.py: int8 networks from a checkpoint, and what runs them."""
+
+import hashlib
+import json
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL, assert_user_error, call, succeed
+from networks import random_arrays
+
+from build import build_separate
+from checkpoint import canonical_arrays, set_canonical, write_arrays
+from compat import mx
+from errors import UserError
+from inference import network_of, relative_difference
+from models import get_model, initialize
+from quantization import Quantizer, check_quantization_args, compare_predictions, rank_layers
+from report import read_report
+
+# Validation images are decoded as those of prediction.
+RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
+CALIBRATE = (*RUN, 'calibrate', '--seed', '1')
+
+
+@pytest.fixture(scope='module')
+def int8(trained, small_data, tmp_path_factory):
+    """The prefix of an int8 network made with all of the training images."""
+    folder = tmp_path_factory.mktemp('int8')
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', folder)
+    succeed(*CALIBRATE, *options, '--calib-images', '240', '-o', folder / 'net')
+    return folder / 'net-int8'
+
+
+def described(prefix):
+    return json.loads(prefix.with_suffix('.json').read_text())
+
+
+def test_description(int8, trained):
+    description = described(int8)
+    checkpoint = (trained / 'model_best.params').read_bytes()
+    assert description['made_from']['sha256'] == hashlib.sha256(checkpoint).hexdigest()
+    assert description['network']['num_layers'] == 18
+    assert description['calibration']['images'] == 240
+    assert len(description['calibration']['sha256']) == 64
+    assert description['validation']['examples'] == 70
+    assert description['validation']['top1_float32'] - description['validation']['top1_int8'] <= 0.005
+    assert description['classes'][3] == '3_three'
+    assert description['input']['centre_crop'] == [32, 32]
+
+
+def test_validation_gives_what_the_description_says(int8, trained, small_data, tmp_path):
+    expected = described(int8)['validation']
+    for load, name in (
+        (int8, 'top1_int8'),
+        (f'{int8}.params', 'top1_int8'),
+        (trained / 'model_best.params', 'top1_float32'),
+    ):
+        succeed(*RUN, 'val', '--load', load, '--data-root', small_data, '--workspace', tmp_path)
+        assert read_report(tmp_path / 'report.json')['metrics']['val.top1'] == [pytest.approx(expected[name])]
+
+
+def test_prediction_and_benchmark(int8, trained, small_tree, tmp_path):
+    found = []
+    for load in (int8, trained / 'model_best.params'):
+        options = ('--mode', 'pred', '--load', load, '--data-pred', small_tree / 'val', '-o', tmp_path / 'found.json')
+        succeed('./runner', *SMALL, *options)
+        found.append([result['classes'][0]['name'] for result in json.loads((tmp_path / 'found.json').read_text())])
+    agreement = np.mean([ours == theirs for ours, theirs in zip(*found)])
+    assert agreement == pytest.approx(described(int8)['validation']['agreement'])
+    network = ('--num-layers', '18', '--image-shape', '3,32,32', '--data-val-resize', '32', '--device', 'cpu')
+    options = ('-b', '4', '-i', '3', '--mode', 'val', '--data-backend', 'synthetic', '--load', int8)
+    succeed(sys.executable, 'benchmark.py', *options, *network, '-o', tmp_path / 'sweep.json')
+    assert json.loads((tmp_path / 'sweep.json').read_text())['metrics']['1']['4']['val.total_ips'] > 0
+
+
+def test_ranges_follow_from_images_and_mode(int8, trained, small_data, tmp_path):
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    for mode, images, is_same in (('minmax', '240', True), ('entropy', '16', False)):
+        succeed(*CALIBRATE, *options, '--calib-images', images, '--calib-mode', mode, '-o', tmp_path / mode)
+        graph = (tmp_path / f'{mode}-int8-symbol.json').read_text()
+        assert (graph == Path(f'{int8}-symbol.json').read_text()) == is_same
+
+
+def test_layers_go_back_until_the_accuracy_holds(trained, small_tree, small_data, tmp_path):
+    """Ranges that were measured with a black image alone are far too small."""
+    tree = tmp_path / 'raw'
+    shutil.copytree(small_tree, tree)
+    for image in (tree / 'train').glob('*/*'):
+        write_black_image(image)
+    succeed('scripts/prepare_imagenet.sh', tree, tmp_path / 'black')
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    options += ('--data-train', tmp_path / 'black' / 'train.rec', '--calib-images', '1', '-o', tmp_path / 'net')
+    output = succeed(*CALIBRATE, *options, '--max-drop', '0.02')
+    description = described(tmp_path / 'net-int8')
+    quality = description['validation']
+    assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
+    assert description['in_float32']
+    assert [line.split()[0] for line in output.splitlines() if 'goes back' in line] == description['in_float32']
+
+
+def write_black_image(path):
+    import cv2
+
+    cv2.imwrite(str(path), np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize('arch', [('resnetv15', 18), ('resnextv15', 50), ('xception', 50)])
+def test_every_layer_in_float32_is_the_network(tmp_path, arch):
+    args = network_args(tmp_path, *arch)
+    net = build_separate(args)
+    images = mx.nd.random.normal(shape=(4, *args.image_shape))
+    quantizer = Quantizer(net, args, [images])
+    expected = net(images).asnumpy()
+
+    def difference(in_float32):
+        return relative_difference(network_of(*quantizer.quantize(in_float32))(images).asnumpy(), expected)
+
+    assert difference(quantizer.layers) < 1e-4
+    assert difference([]) > 1e-3
+    assert 'features.0.weight' in quantizer.layers
+    assert 'output.weight' in quantizer.layers
+
+
+def test_layers_that_matter_come_first(tmp_path):
+    """Weights of a channel that is always 0 do nothing; but where they dwarf all others, these have no levels left."""
+    args = network_args(tmp_path, 'resnetv15', 18)
+    net = build_separate(args)
+    worst = 'features.4.1.body.2.weight'
+    arrays = canonical_arrays(net)
+    arrays['features.4.1.body.1.gamma'][0] = 0
+    arrays['features.4.1.body.1.beta'][0] = -1
+    arrays[worst][:, 0] = 100 * arrays[worst].abs().max()
+    set_canonical(net, arrays)
+    quantizer = Quantizer(net, args, [mx.nd.random.normal(shape=(4, *args.image_shape))])
+    assert rank_layers(quantizer, net, args, SilentLog())[0] == worst
+
+
+class SilentLog:
+    def progress(self, *_):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self):
+        pass
+
+
+def network_args(folder, arch, num_layers):
+    """Options of a network with a file of random parameters."""
+    args = Namespace(arch=arch, num_layers=num_layers, num_groups=32, num_classes=10, image_shape=(3, 64, 64))
+    vars(args).update(
+        input_layout='NCHW', calib_mode='minmax', calib_images=4, data_backend='synthetic', seed=1, dtype='float32'
+    )
+    args.load = folder / 'net.params'
+    net = get_model(**vars(args))
+    initialize(net, [mx.cpu()])
+    set_canonical(net, random_arrays(net))
+    write_arrays(args.load, canonical_arrays(net))
+    return args
+
+
+def test_comparison():
+    expected, found, labels = np.array([0, 1, 2, 3]), np.array([0, 1, 2, 2]), np.array([0, 1, 1, 3])
+    quality = compare_predictions(expected, found, labels)
+    assert quality == {'examples': 4, 'top1_float32': 0.75, 'top1_int8': 0.5, 'agreement': 0.75}
+
+
+class TestBadInput:
+    @pytest.fixture
+    def calibrate(self, trained, small_data, tmp_path):
+        options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+        return *CALIBRATE, *options, '-o', tmp_path / 'net'
+
+    def test_fewer_images_than_asked(self, calibrate):
+        assert_user_error(call(*calibrate, '--calib-images', '241'), '--calib-images 241', 'train.rec holds 240')
+
+    def test_options(self, calibrate, tmp_path):
+        for options, expected in (
+            (('--calib-images', '0'), '--calib-images 0'),
+            (('--max-drop', '-1'), '--max-drop -1'),
+            (('-o', tmp_path / 'none' / 'net'), 'no such folder'),
+            (('--data-val', tmp_path / 'none.rec'), 'none.rec'),
+            (('-H', 'host:2'), '-H with --mode calibrate'),
+        ):
+            assert_user_error(call(*calibrate, *options), expected)
+
+    def test_files_that_exist(self, int8, calibrate):
+        assert_user_error(call(*calibrate, '-o', str(int8)[: -len('-int8')]), 'this file exists', '-o')
+
+    def test_int8_of_int8(self, int8, calibrate):
+        assert_user_error(call(*calibrate, '--load', int8), 'for --mode val and pred')
+
+    def test_another_network(self, int8, small_data, tmp_path):
+        options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        result = call('./runner', *SMALL, *options, '--num-layers', '34')
+        assert_user_error(result, 'int8 file of another network', '--num-layers 34 instead of 18')
+
+    def test_damaged_and_missing_files(self, int8, small_data, tmp_path):
+        command = ('./runner', *SMALL, '--mode', 'val', '--data-root', small_data, '--workspace', tmp_path, '--load')
+        assert_user_error(call(*command, tmp_path / 'none-int8'), 'cannot read', '--mode calibrate')
+        copy = tmp_path / 'copy'
+        shutil.copytree(int8.parent, copy)
+        (copy / 'net-int8.params').write_bytes((copy / 'net-int8.params').read_bytes()[:-1])
+        assert_user_error(
+            call(*command, copy / 'net-int8'), 'net-int8.params is missing, damaged or of another network'
+        )
+        (copy / 'net-int8.json').write_text('[]')
+        assert_user_error(call(*command, copy / 'net-int8'), 'does not describe an int8 network')
+
+    def test_training(self, int8, small_data, tmp_path):
+        options = ('--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        assert_user_error(call('./runner', *SMALL, *options), 'an int8 network is for --mode val and pred')
+
+    @pytest.mark.parametrize('mode', ['calibrate', 'val'])
+    def test_gpu(self, mode, int8):
+        args = Namespace(mode=mode, device='gpu', gpus=(0,), load='x.params' if mode == 'calibrate' else int8)
+        with pytest.raises(UserError, match='add --device cpu'):
+            check_quantization_args(args)
