@@ -6,14 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 ITEMS_PER_THREAD = 32
 
 
-def map_in_order(function, items, num_threads):
-    """Yields the results in the order of the items, of which only a few at a time are in work or wait to be taken."""
+def map_in_order(function, items, num_threads, most_ahead=0):
+    """Yields the results in the order of the items, of which only a few at a time are in work or wait to be taken.
+
+    Args:
+        most_ahead: that few at least, for whoever takes many at once.
+    """
+    at_once = max(ITEMS_PER_THREAD * num_threads, most_ahead)
     with ThreadPoolExecutor(num_threads) as pool:
         futures = deque()
         try:
             for item in items:
                 futures.append(pool.submit(function, item))
-                if len(futures) == ITEMS_PER_THREAD * num_threads:
+                if len(futures) == at_once:
                     yield futures.popleft().result()
             while futures:
                 yield futures.popleft().result()

@@ -76,7 +76,7 @@ def classify(net, paths, args, device):
             return path, str(error)
 
     distributed.run_on_all_cores()
-    loaded = map_in_order(load, paths, distributed.available_cores())
+    loaded = map_in_order(load, paths, distributed.available_cores(), most_ahead=args.batch_size)
     while True:
         batch = list(itertools.islice(loaded, args.batch_size))
         if not batch:

@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""How well `--mode pred` decodes and computes at the same time: both together beside each alone.
+
+    benchmarks/predicting.py [--images 256] [--batch-size 32] [--rounds 3] [--load model-int8]
+
+Makes a folder of JPEGs of 500x375 at quality 95, and classifies them with ResNet-50 at 224 px on the CPU. By turns, in
+one process with bound threads: decoding all of them without a network, classifying images that are decoded already, and
+`prediction.classify` as the program calls it; the ratio is that of the last to the slower of the two. An int8 network
+(`--load`, see `--mode calibrate`) leaves less time to decode in.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from data_loading import make_photograph
+
+import distributed
+from launched import start_with_own_cores
+from prediction import classify, probabilities
+
+
+def options(batch_size, load):
+    """What the program would have, from its own parser."""
+    from train import parse_args, resolve_args
+
+    network = ['--image-shape', '3,224,224', '--num-classes', '1000', '--batch-size', str(batch_size)]
+    loaded = ['--load', load] if load else ['--benchmark-iters', '1']
+    args = parse_args(['--mode', 'val', '--device', 'cpu', '--data-backend', 'synthetic', *network, *loaded])
+    resolve_args(args)
+    return args
+
+
+def write_photographs(folder, count):
+    random = np.random.RandomState(0)
+    for number in range(count):
+        (folder / f'{number:05}.jpg').write_bytes(make_photograph(random))
+    return sorted(folder.iterdir())
+
+
+def images_per_second(function, count):
+    start = time.perf_counter()
+    function()
+    return count / (time.perf_counter() - start)
+
+
+def measure(net, paths, args):
+    """Images/s of decoding, of computing, and of both."""
+    from compat import mx
+
+    device = mx.cpu()
+
+    def decode():
+        # In place of the network stands what costs nothing.
+        both(lambda images: images[:, 0, 0, :2])
+
+    def compute():
+        for _ in range(0, len(paths), args.batch_size):
+            probabilities(net, ready, args, device)
+
+    def both(net=net):
+        for _ in classify(net, paths, args, device):
+            pass
+
+    ready = list(np.zeros((args.batch_size, 1, 3, *args.image_shape[1:]), np.float32))
+    compute()
+    return [images_per_second(function, len(paths)) for function in (decode, compute, both)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=256, help='images in the folder (default: 256)')
+    parser.add_argument('--batch-size', type=int, default=32, help='images in a batch (default: 32)')
+    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--load', help='a checkpoint or an int8 network (default: random parameters)')
+    chosen = parser.parse_args()
+    start_with_own_cores()
+    from inference import build_inference_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        args = options(chosen.batch_size, chosen.load)
+        distributed.initialize(args.kv_store)
+        cv2.setNumThreads(0)
+        net, _ = build_inference_model(args, distributed.devices(args))
+        paths = write_photographs(Path(folder), chosen.images)
+        ratios = []
+        for turn in range(chosen.rounds):
+            decode, compute, both = measure(net, paths, args)
+            ratios.append(both / min(decode, compute))
+            print(
+                f'round {turn + 1}: decoding {decode:.1f}, computing {compute:.1f}, both {both:.1f} images/s, '
+                f'ratio {ratios[-1]:.3f}',
+                flush=True,
+            )
+    print(f'median ratio {statistics.median(ratios):.3f}')
+
+
+if __name__ == '__main__':
+    main()
