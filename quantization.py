@@ -112,11 +112,11 @@ def calibrate(args, devices, val_data, log):
     quantizer = Quantizer(plain, args, _hashed(calibration_batches(args), digest))
     source = 'synthetic images' if args.data_backend == 'synthetic' else f'images of {calibration_records(args)[0]}'
     log.say(f'calibrated with {args.calib_images} {source}: {len(quantizer.layers)} layers')
-    expected, labels = predicted_classes(build_inference_model(args, devices)[0], val_data, log, 'float32')
+    expected, labels = predicted_classes(build_inference_model(args, devices)[0], val_data, args, log, 'float32')
     in_float32, candidates = [], None
     while True:
         symbol, arrays = quantizer.quantize(in_float32)
-        found, _ = predicted_classes(network_of(symbol, arrays), val_data, log, 'int8')
+        found, _ = predicted_classes(network_of(symbol, arrays), val_data, args, log, 'int8')
         quality = compare_predictions(expected, found, labels)
         log.say(
             f'top-1 {quality["top1_float32"]:.4f} in float32, {quality["top1_int8"]:.4f} in int8; '
@@ -250,12 +250,13 @@ class Quantizer:
         return symbol, {**weights, **statistics}
 
 
-def predicted_classes(net, data, log, name):
-    """The likeliest class of every example of a validation set, and its label: two integer arrays `(N,)`."""
+def predicted_classes(net, data, args, log, name):
+    """The likeliest class of the examples of a validation set, and their labels: two integer arrays `(N,)`."""
     data.reset(epoch=0)
     found, labels = [], []
-    with log.progress(len(data), f'validation in {name}') as bar:
-        for (batch,) in data:
+    steps = min(len(data), args.benchmark_iters or len(data))
+    with log.progress(steps, f'validation in {name}') as bar:
+        for (batch,) in itertools.islice(data, steps):
             counted = data.batch_size - batch.pad
             found.append(net(batch.data[0]).asnumpy()[:counted].argmax(axis=1))
             labels.append(batch.label[0].asnumpy()[:counted].astype(int))

@@ -65,6 +65,7 @@ from resume import (
 from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
 
+MODES_OF_ONE_PROCESS = ('pred', 'calibrate', 'export')
 MODES_WITHOUT_DATA = ('pred', 'export')
 
 
@@ -162,6 +163,8 @@ def resolve_args(args):
     """
     if args.test_io:
         args.mode = args.test_io_mode
+    if args.mode in MODES_OF_ONE_PROCESS and launched.size() > 1:
+        raise UserError(f'--mode {args.mode} with {launched.size()} processes: start one')
     check_fit_args(args)
     check_checkpoint_args(args)
     check_schedule_args(args)
@@ -208,7 +211,7 @@ def choose_files(args):
         return {'workspace': str(folder)}, note
     if not is_of_training(args.workspace / args.report):
         return {}, None
-    prefix = 'io' if args.test_io else 'val'
+    prefix = 'io' if args.test_io else args.mode
     changes = {name: f'{prefix}_{getattr(args, name)}' for name in ('report', 'log', 'dllogger_log')}
     return changes, f"{args.workspace} has a training run's report and logs: the names of these begin with {prefix}_"
 

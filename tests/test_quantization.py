@@ -215,6 +215,11 @@ class TestBadInput:
         (copy / 'net-int8.json').write_text('[]')
         assert_user_error(call(*command, copy / 'net-int8'), 'does not describe an int8 network')
 
+    def test_several_processes(self, trained):
+        command = (sys.executable, 'train.py', '--device', 'cpu', '--mode', 'calibrate')
+        result = call(*command, '--load', trained / 'model_best.params', env={'HOROVOD_SIZE': '2'})
+        assert_user_error(result, '--mode calibrate with 2 processes')
+
     def test_training(self, int8, small_data, tmp_path):
         options = ('--load', int8, '--data-root', small_data, '--workspace', tmp_path)
         assert_user_error(call('./runner', *SMALL, *options), 'an int8 network is for --mode val and pred')
