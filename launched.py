@@ -4,7 +4,6 @@ Needs nothing but Python: the launcher itself asks it, and everyone may ask befo
 """
 
 import os
-import sys
 from pathlib import Path, PurePosixPath
 
 CGROUPS = Path('/sys/fs/cgroup')
@@ -99,24 +98,3 @@ def own_cores(rank_on_host, processes_on_host):
     if share == 0:
         return [cores[rank_on_host % len(cores)]]
     return cores[rank_on_host * share : (rank_on_host + 1) * share]
-
-
-def cpu_environment(processes_on_host):
-    """The environment variables that a process computes fastest with on its share of a host's cores."""
-    return {
-        'OMP_NUM_THREADS': str(len(own_cores(0, processes_on_host))),
-        'OMP_PROC_BIND': 'true',
-        # Batches are allocated anew in each step: in huge pages, that costs a tenth less of the time for reading. And
-        # the threshold for memory of an array's own, which otherwise moves, stays where small arrays leave no gaps.
-        'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432',
-    }
-
-
-def start_with_own_cores():
-    """Starts this program anew with `cpu_environment`, unless somebody has said how many threads there shall be.
-
-    These variables count when a program starts, or when MXNet is loaded.
-    """
-    if not {'OMP_NUM_THREADS', 'OMP_PROC_BIND'}.intersection(os.environ):
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**cpu_environment(local_size()), **os.environ})

@@ -64,6 +64,7 @@ from resume import (
 )
 from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
+from tuning import start_with_own_cores
 
 MODES_OF_ONE_PROCESS = ('pred', 'calibrate', 'export')
 MODES_WITHOUT_DATA = ('pred', 'export')
@@ -381,7 +382,7 @@ def main():
         choose_device(args)
         if args.device == 'cpu':
             # `runner` has done that; a bare `python train.py` shall be as fast.
-            launched.start_with_own_cores()
+            start_with_own_cores()
         notes = resolve_args(args)
         if args.check_only:
             check_by_building(args)

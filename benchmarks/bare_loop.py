@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from launched import cpu_environment
+from tuning import cpu_environment
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3

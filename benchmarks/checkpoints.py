@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bare_loop import PROJECT
 
-from launched import start_with_own_cores
+from tuning import start_with_own_cores
 
 BATCH_SIZE = 4
 SETTINGS = {

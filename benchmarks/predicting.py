@@ -20,8 +20,8 @@ import numpy as np
 from data_loading import make_photograph
 
 import distributed
-from launched import start_with_own_cores
 from prediction import classify, probabilities
+from tuning import start_with_own_cores
 
 
 def options(batch_size, load):

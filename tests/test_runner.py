@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
 
+from tuning import GPU, GPU_COMMUNICATION
+
 
 def dry_run(*options, env=None):
     """The environment and the options of the command that would be started."""
@@ -61,7 +63,11 @@ def test_gpus_are_asked_nothing():
     expected.update({f'--{name}-layout': 'NHWC' for name in ('conv', 'batchnorm', 'pooling')})
     assert expected.items() <= options.items()
     assert options['--image-shape'] == '4,224,224'
-    assert environment['OMP_NUM_THREADS'] == '1'
+    assert {**GPU, **GPU_COMMUNICATION}.items() <= environment.items()
+    alone = dry_run('--device', 'gpu')[0]
+    assert GPU.items() <= alone.items()
+    assert not any(name.startswith('HOROVOD') for name in alone)
+    assert dry_run('--device', 'gpu', env={'MXNET_ENABLE_CUDA_GRAPHS': '0'})[0]['MXNET_ENABLE_CUDA_GRAPHS'] == '0'
 
 
 def test_form_of_the_network_on_gpus():
@@ -106,7 +112,7 @@ def test_threads_share_the_cores_and_the_user_wins():
 
 def test_environment_is_found(tmp_path):
     """The active one first, then .venv beside the launcher, then the interpreter itself."""
-    modules = ('errors', 'hosts', 'interpreter', 'launch', 'launched', 'options', 'slurm', 'worker')
+    modules = ('errors', 'hosts', 'interpreter', 'launch', 'launched', 'options', 'slurm', 'tuning', 'worker')
     for name in ('runner', *(f'{module}.py' for module in modules)):
         shutil.copy(PROJECT / name, tmp_path)
 
