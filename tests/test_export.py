@@ -16,6 +16,8 @@ from errors import UserError
 from images import load_image
 from report import read_report
 
+# One process makes for all of them what they share.
+pytestmark = pytest.mark.xdist_group('export')
 ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
 
 

@@ -24,6 +24,8 @@ from report import read_report
 # Validation images are decoded as those of prediction.
 RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
 CALIBRATE = (*RUN, 'calibrate', '--seed', '1')
+# One process makes for all of them what they share.
+pytestmark = pytest.mark.xdist_group('quantization')
 
 
 @pytest.fixture(scope='module')
