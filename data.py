@@ -221,7 +221,9 @@ def resolve_dataset(args):
         _check_records('--data-val', args.data_val, args.data_val_idx, args)
     if args.mode == 'calibrate':
         path, idx_path = calibration_records(args)
-        check_record_file(path, idx_path, args.num_classes)
+        records = check_record_file(path, idx_path, args.num_classes)
+        if args.calib_images > records:
+            raise UserError(f'--calib-images {args.calib_images}: {path} holds {records}')
 
 
 def validates(args):

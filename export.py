@@ -4,7 +4,6 @@ The network is written in float32 for images `(N, 3, H, W)` of any N, with separ
 """
 
 import importlib.util
-import json
 import tempfile
 from collections import namedtuple
 from pathlib import Path
@@ -15,9 +14,10 @@ from build import build_separate
 from checkpoint import write_arrays
 from compat import load_onnx_exporter, mx
 from errors import UserError
-from files import check_new, file_sha256
+from files import check_new, file_sha256, write_json
 from images import RGB_CHANNELS, evaluation_images
 from inference import (
+    arrays_in_graph,
     describe_input,
     names_of_classes,
     network_of,
@@ -68,20 +68,20 @@ def export(args):
     form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
     vars(args).update(form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
     net = build_separate(args)
-    images, source = example_images(args)
+    images, source = images_to_compare(args)
     paths = exported_files(args)
     with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix='.export-') as folder:
         *written, description = (Path(folder) / path.name for path in paths)
         FORMATS[args.format].write(net, written, args.image_shape)
         difference = compare(net, FORMATS[args.format].run(written), images)
-        description.write_text(json.dumps(describe(args, difference, source), indent=2) + '\n', encoding='utf-8')
+        write_json(description, describe(args, difference, source))
         for path in paths:
             (Path(folder) / path.name).replace(path)
     print(f'wrote {", ".join(map(str, paths))}')
     print(f'its logits for {len(images)} {source} differ by {difference:.1e} of their norm')
 
 
-def example_images(args):
+def images_to_compare(args):
     """Some images `(N, 3, H, W)` as evaluation has them, and what they are: random ones where there are no records."""
     if args.data_val is None or not args.data_val.exists():
         shape = (COMPARED_IMAGES, *args.image_shape)
@@ -121,11 +121,7 @@ def write_symbol(net, paths, image_shape):
     symbol.save(str(paths[0]))
     # In MXNet's own files, what is learned is called an argument, and statistics are auxiliary.
     kinds = {**dict.fromkeys(symbol.list_arguments(), 'arg'), **dict.fromkeys(symbol.list_auxiliary_states(), 'aux')}
-    write_arrays(paths[1], {f'{kinds[name]}:{name}': array for name, array in _arrays(net).items()})
-
-
-def _arrays(net):
-    return {param.name: param.data() for param in net.collect_params().values()}
+    write_arrays(paths[1], {f'{kinds[name]}:{name}': array for name, array in arrays_in_graph(net).items()})
 
 
 def run_symbol(paths):
@@ -137,7 +133,7 @@ def run_symbol(paths):
 def write_onnx(net, paths, image_shape):
     load_onnx_exporter().export_model(
         net(mx.sym.var('data')),
-        _arrays(net),
+        arrays_in_graph(net),
         in_shapes=[(1, *image_shape)],
         in_types=[np.float32],
         onnx_file_path=str(paths[0]),

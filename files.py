@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,12 @@ def write_atomically(path, write):
             os.close(handle)
     except OSError as error:
         raise UserError(f'{path}: cannot write this file ({error.strerror})') from None
+
+
+def write_json(path, content):
+    """Writes JSON for people to read, too; as `write_atomically`."""
+    text = json.dumps(content, indent=2) + '\n'
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
 
 
 def check_new(paths):

@@ -11,6 +11,7 @@ from epoch_log import Recent, log_epoch, run_summary, show_step
 from errors import NonFiniteError, UserError
 from metrics import BatchStatistics, CommunicationTimer, StepMeter, Sums, latency_summary, means
 from optimization import CrossEntropy, TrainingStep
+from options import MODES
 from profiling import Profiler
 from report import Report
 from resume import Progress, RunCheckpoints
@@ -26,7 +27,7 @@ def add_fit_args(parser):
     group = parser.add_argument_group('Training')
     group.add_argument(
         '--mode',
-        choices=('train_val', 'train', 'val', 'pred', 'calibrate', 'export'),
+        choices=MODES,
         default='train_val',
         help='train and validate, only one of them, classify images, make an int8 network, or write the network for '
         'other programs (default: %(default)s)',
@@ -82,7 +83,7 @@ def check_fit_args(args):
             f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
         )
     is_measured_only = args.test_io or (args.mode == 'val' and args.benchmark_iters is not None)
-    if args.mode in ('val', 'pred', 'calibrate', 'export') and args.load is None and not is_measured_only:
+    if not args.mode.startswith('train') and args.load is None and not is_measured_only:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
     if args.mode == 'pred' and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')

@@ -107,7 +107,12 @@ def inference_graph(net, args):
     _, (shape,), _ = pixels.infer_shape(data=example_images(args).shape)
     if shape[2:] == (1, 1):
         symbol = net.output(pixels)
-    return symbol, {param.name: param.data() for param in net.collect_params().values()}
+    return symbol, arrays_in_graph(net)
+
+
+def arrays_in_graph(net):
+    """A network's parameters by the names that they have in its graph."""
+    return {param.name: param.data() for param in net.collect_params().values()}
 
 
 def network_of(symbol, arrays):

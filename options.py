@@ -5,6 +5,12 @@ import sys
 
 from errors import USER_ERROR_EXIT_CODE
 
+# One process does that, whatever the number of devices.
+MODES_OF_ONE_PROCESS = ('pred', 'calibrate', 'export')
+# These need no data set.
+MODES_WITHOUT_DATA = ('pred', 'export')
+MODES = ('train_val', 'train', 'val', *MODES_OF_ONE_PROCESS)
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """Says in one line what is wrong with the options, and takes no abbreviations."""

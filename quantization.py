@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from build import build_separate
-from checkpoint import named_parameters
+from checkpoint import named_parameters, write_arrays
 from compat import load_quantization, mx
 from data import calibration_records
 from errors import UserError
-from files import check_new, file_sha256, write_atomically
+from files import check_new, file_sha256, write_atomically, write_json
 from images import as_network_input, evaluation_images
 from inference import (
     build_inference_model,
@@ -105,7 +105,7 @@ def calibrate(args, devices, val_data, log):
     """Makes the int8 network, compares it with the float32 one on the validation set, and writes it.
 
     Raises:
-        UserError: MXNet cannot quantize this network, or a file cannot be read or written.
+        UserError: a file cannot be read or written.
     """
     digest = hashlib.sha256()
     plain = build_separate(args)
@@ -150,9 +150,6 @@ def calibration_batches(args):
 
 def _images_of_records(args):
     records = RecordFile(*calibration_records(args))
-    if len(records) < args.calib_images:
-        raise UserError(f'--calib-images {args.calib_images}: {records.path} holds {len(records)}')
-
     # Files are often sorted by class.
     numbers = np.linspace(0, len(records) - 1, args.calib_images).round().astype(int)
     return evaluation_images(records, numbers.tolist(), args)
@@ -173,9 +170,6 @@ class Quantizer:
 
     Attributes:
         layers: what can be computed in int8 or in float32: the canonical names of their weights, in the graph's order.
-
-    Raises:
-        UserError: MXNet cannot quantize this network.
     """
 
     def __init__(self, net, args, batches):
@@ -186,8 +180,6 @@ class Quantizer:
         self._statistics = {name: arrays[name] for name in symbol.list_auxiliary_states()}
         self._nodes = self._find_layers({param.name: name for name, param in named_parameters(net).items()})
         self.layers = list(self._nodes)
-        if not self.layers:
-            raise UserError('--mode calibrate: MXNet cannot fuse the layers of this network, and so not quantize it')
         self._ranges = SimpleNamespace(min_max_dict=self._measure_ranges(batches, CALIBRATION_MODES[args.calib_mode]))
 
     def _find_layers(self, canonical):
@@ -294,7 +286,7 @@ def write_int8(args, symbol, arrays, results):
     symbol_path, array_path, description_path = int8_files(_prefix(args))
     write_atomically(symbol_path, lambda temporary: symbol.save(str(temporary)))
     needed = {name: arrays[name] for name in symbol.list_inputs() if name != 'data'}
-    write_atomically(array_path, lambda temporary: mx.nd.save(str(temporary), needed))
+    write_arrays(array_path, needed)
     description = {
         'made_from': {'file': str(args.load), 'sha256': file_sha256(args.load)},
         'network': network_options(args),
@@ -302,5 +294,4 @@ def write_int8(args, symbol, arrays, results):
         **describe_input(args, names_of_classes(args)),
         'files': {path.name: file_sha256(path) for path in (symbol_path, array_path)},
     }
-    text = json.dumps(description, indent=2) + '\n'
-    write_atomically(description_path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
+    write_json(description_path, description)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from errors import FAILED_EXIT_CODE, UserError, one_line_errors
-from files import write_atomically
+from files import write_json
 from interpreter import use_environment
 from options import ArgumentParser
 
@@ -68,7 +68,7 @@ class Report:
         }
         if self.time_to_accuracy is not None:
             content['time_to_accuracy'] = self.time_to_accuracy
-        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + '\n'))
+        write_json(path, content)
 
 
 def read_report(path):

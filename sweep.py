@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from errors import UserError
-from files import write_atomically
+from files import write_json
 
 # Ending of a metric's name: what people see of it, and how many of it make one of the report's.
 SHOWN = {'total_ips': ('images/s', 1), 'latency_avg': ('latency ms', 1000)}
@@ -82,8 +82,7 @@ class Sweep:
             'is_complete': all(map(self.is_done, self.pairs())),
             'environment': self.environment,
         }
-        text = json.dumps(content, indent=2) + '\n'
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
+        write_json(path, content)
 
     def resume(self, path):
         """Takes over what an interrupted sweep has left in its file; one that is complete is left out of account.

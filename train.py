@@ -43,7 +43,7 @@ from log_utils import RunLog, add_log_args, check_log_args, make_workspace
 from models import add_model_args, check_model_args, get_model, initialize, model_name
 from mxnet_data import add_mxnet_data_args
 from optimization import TrainingStep, add_optimization_args, check_optimization_args
-from options import ArgumentParser, comma_separated
+from options import MODES_OF_ONE_PROCESS, MODES_WITHOUT_DATA, ArgumentParser, comma_separated
 from prediction import add_prediction_args, check_prediction_args, predict
 from profiling import Profiler, add_profiling_args, check_profiling_args
 from quantization import add_quantization_args, calibrate, check_quantization_args
@@ -65,9 +65,6 @@ from resume import (
 from schedule import add_schedule_args, check_schedule_args
 from stopping import StopRequest
 from tuning import start_with_own_cores
-
-MODES_OF_ONE_PROCESS = ('pred', 'calibrate', 'export')
-MODES_WITHOUT_DATA = ('pred', 'export')
 
 
 def parse_args(argv=None):
