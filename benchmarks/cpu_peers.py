@@ -5,8 +5,10 @@
 
 ResNet-50 v1.5 at 224 px with the same weights, training and inference, batch 32 and 1: this package as `runner` starts
 it, and each peer in a process of its own with all cores, configured as its documentation advises. Before it is timed, a
-peer's logits are compared with this package's. The peers get an environment of their own (1.5 GB, made the first time),
-for which this program needs Python 3.11 or later.
+peer's logits are compared with this package's. A turn gives the images/s of its median step. Shared machines change
+their pace by a factor of two within minutes: it is measured before and after each turn, a turn in which it changes is
+taken again, and what is compared are images/s at the run's median pace. The peers get an environment of their own
+(1.5 GB, made the first time), for which this program needs Python 3.11 or later.
 """
 
 import argparse
@@ -41,9 +43,12 @@ CALIBRATION_IMAGES = 64
 
 # ResNet-50 v1.5 at 224 px has 4.089e9 multiply-adds; the backward pass takes two for each of them.
 OPERATIONS = {'training': 3 * 2 * 4.089e9, 'inference': 2 * 4.089e9}
-# So many steps are measured, after as many that are not; of what computes in int8, more.
+# So many steps are measured, after as many that are not; of what computes in int8 or bfloat16, more.
 STEPS = {('training', 32): 4, ('training', 1): 20, ('inference', 32): 8, ('inference', 1): 80}
-INT8_SPEEDUP = 4
+SPEEDUPS = {'float32': 1, 'bfloat16': 2, 'int8': 4}
+# Of the machine within a turn; else the turn is taken again, up to so many times.
+LARGEST_CHANGE_OF_PACE = 0.1
+TRIES = 4
 # Of the logits' norm: the same network in float32.
 TOLERANCE = 1e-3
 
@@ -56,6 +61,7 @@ TRAINING = (
     Peer('PyTorch, eager', 'float32', 'torch training', {'channels_last': False}, HUGE_PAGES),
     Peer('PyTorch, channels-last', 'float32', 'torch training', {}, HUGE_PAGES),
     Peer('PyTorch, torch.compile', 'float32', 'torch training', {'form': 'compiled'}, HUGE_PAGES),
+    Peer(OURS, 'bfloat16', None, {}, {}),
     Peer('PyTorch, channels-last', 'bfloat16', 'torch training', {'bfloat16': True}, HUGE_PAGES),
     Peer('PyTorch, torch.compile', 'bfloat16', 'torch training', {'form': 'compiled', 'bfloat16': True}, HUGE_PAGES),
     Peer('sgemm limit', 'float32', 'sgemm', {'operations': OPERATIONS['training']}, {}),
@@ -69,6 +75,7 @@ INFERENCE = (
     Peer('ONNX Runtime', 'float32', 'onnxruntime', {'source': 'onnx'}, {}),
     Peer('OpenVINO', 'float32', 'openvino', {'source': 'onnx', 'file': 'network.onnx'}, {}),
     Peer('sgemm limit', 'float32', 'sgemm', {'operations': OPERATIONS['inference']}, {}),
+    Peer(OURS, 'bfloat16', None, {}, {}),
     Peer('PyTorch, torch.compile', 'bfloat16', 'torch inference', {'form': 'compiled', 'bfloat16': True}, HUGE_PAGES),
     Peer(OURS, 'int8', None, {}, {}),
     Peer('ONNX Runtime', 'int8', 'onnxruntime', {'source': 'onnxruntime-int8'}, {}),
@@ -121,30 +128,34 @@ def seconds_of_others():
     return busy - sum(os.times()[:4])
 
 
+Turn = namedtuple('Turn', 'ips gflops others')
+
+
 class Case:
     """A peer at a task and batch size, and what its turns have measured.
 
     Attributes:
-        speeds: images/s of each turn.
-        others: of each turn, the share of the cores' time that others had; see `seconds_of_others`.
+        turns: for each, images/s, the machine's pace meanwhile (see `pace` of peer_worker.py), and the share of the
+            cores' time that others had (see `seconds_of_others`).
         difference: of its logits from this package's, relative to their norm; None where nobody compares.
         failure: why there are no more turns, in a line; or None.
     """
 
     def __init__(self, task, batch_size, peer):
         self.task, self.batch_size, self.peer = task, batch_size, peer
-        self.speeds, self.others, self.difference, self.failure = [], [], None, None
+        self.turns, self.difference, self.failure = [], None, None
 
     def __str__(self):
         return f'{self.task}, batch {self.batch_size}: {self.peer.name}, {self.peer.precision}'
 
     @property
     def steps(self):
-        return STEPS[self.task, self.batch_size] * (INT8_SPEEDUP if self.peer.precision == 'int8' else 1)
+        return STEPS[self.task, self.batch_size] * SPEEDUPS[self.peer.precision]
 
     @property
-    def median(self):
-        return statistics.median(self.speeds) if self.speeds else math.nan
+    def images_per_gflop(self):
+        """Images/s for each GFLOP/s of the machine's pace: the median over the turns; NaN where there are none."""
+        return statistics.median([turn.ips / turn.gflops for turn in self.turns] or [math.nan])
 
     def take_turn(self, folder, python):
         """Measures once more; a failure is noted, and is the end of it.
@@ -153,24 +164,42 @@ class Case:
             folder: with what peer_network.py has written.
             python: the interpreter of the peers.
         """
-        start, others = time.perf_counter(), seconds_of_others()
         try:
-            turn = measure_peer(self, folder, python) if self.peer.engine else measure_ours(self, folder)
-            speed, self.difference = turn
-            if self.peer.precision == 'float32' and self.difference is not None and not self.difference < TOLERANCE:
-                raise FailedError(f'another network: the logits differ by {self.difference:.2g}')
+            for _ in range(TRIES):
+                before = machine_pace(folder, python)
+                ips, others = self._measure(folder, python)
+                after = machine_pace(folder, python)
+                if abs(after - before) < LARGEST_CHANGE_OF_PACE * max(before, after):
+                    break
         except FailedError as error:
             self.failure = str(error)
             return
-        self.speeds.append(speed)
+        self.turns.append(Turn(ips, (before + after) / 2, others))
+
+    def _measure(self, folder, python):
+        start, others = time.perf_counter(), seconds_of_others()
+        turn = measure_peer(self, folder, python) if self.peer.engine else measure_ours(self, folder)
+        speed, self.difference = turn
+        if self.peer.precision == 'float32' and self.difference is not None and not self.difference < TOLERANCE:
+            raise FailedError(f'another network: the logits differ by {self.difference:.2g}')
         seconds = (time.perf_counter() - start) * len(usable_cores())
-        self.others.append((seconds_of_others() - others) / seconds)
+        return speed, (seconds_of_others() - others) / seconds
 
     def last_turn(self):
         """How it ended, in a line."""
         if self.failure is not None:
             return f'failed: {self.failure}'
-        return f'{self.speeds[-1]:.2f} images/s ({self.others[-1]:.0%} of the time went to others)'
+        turn = self.turns[-1]
+        return (
+            f'{turn.ips:.2f} images/s at a pace of {turn.gflops:.0f} GFLOP/s ({turn.others:.0%} of the time to others)'
+        )
+
+
+def machine_pace(folder, python):
+    """GFLOP/s that the machine does just now."""
+    environment = {'OMP_NUM_THREADS': str(len(usable_cores()))}
+    printed = output_of(python, BENCHMARKS / 'peer_worker.py', folder, 'pace', 0, 0, '{}', **environment)
+    return json.loads(printed)['gflops']
 
 
 def measure_peer(case, folder, python):
@@ -186,16 +215,18 @@ def measure_peer(case, folder, python):
 
 def measure_ours(case, folder):
     """(images/s, difference of the logits or None) of the second epoch of a run of this package."""
+    precision = case.peer.precision
     mode = {'training': 'train', 'inference': 'val'}[case.task]
     network, difference = folder / 'network.params', None
-    if case.peer.precision == 'int8':
+    if precision == 'int8':
         network, difference = calibrate(folder)
     with tempfile.TemporaryDirectory(dir=folder) as workspace:
         command = [RUNNER, '--mode', mode, '--device', 'cpu', '--data-backend', 'synthetic', '--load', network]
         command += ['-b', case.batch_size, '-e', 2, '--benchmark-iters', case.steps]
+        command += ['--amp'] if precision == 'bfloat16' else []
         output_of(*command, '--save-frequency', 0, '--workspace', workspace)
         metrics = json.loads((Path(workspace) / 'report.json').read_text())['metrics']
-    return metrics[f'{mode}.total_ips'][1], difference
+    return case.batch_size / metrics[f'{mode}.latency_50'][1], difference
 
 
 @functools.lru_cache(maxsize=None)
@@ -257,18 +288,18 @@ def describe_machine(python):
     return {'cpu': cpu, 'cores': len(usable_cores()), 'system': platform.platform(), 'versions': versions}
 
 
-def best_median(cases, task, batch_size, precision, names):
-    """The best median of the peers whose names start with one of these; NaN where there is none."""
+def best_of(cases, task, batch_size, precision, names):
+    """The best of the peers whose names start with one of these, in images/s for a GFLOP/s; NaN where there is none."""
     wanted = (task, batch_size, precision)
-    found = [case for case in cases if (case.task, case.batch_size, case.peer.precision) == wanted and case.speeds]
-    return max((case.median for case in found if case.peer.name.startswith(names)), default=math.nan)
+    found = [case for case in cases if (case.task, case.batch_size, case.peer.precision) == wanted and case.turns]
+    return max((case.images_per_gflop for case in found if case.peer.name.startswith(names)), default=math.nan)
 
 
 def compute_ratios(cases):
     """(what, beside whom, ratio, target) for each of `RATIOS` that was measured."""
     for task, batch_size, precision, names, their_precision, target in RATIOS:
-        ours = best_median(cases, task, batch_size, precision, (OURS,))
-        ratio = ours / best_median(cases, task, batch_size, their_precision, names)
+        ours = best_of(cases, task, batch_size, precision, (OURS,))
+        ratio = ours / best_of(cases, task, batch_size, their_precision, names)
         best = 'best of ' if names[0] == 'PyTorch' else ''
         if not math.isnan(ratio):
             yield (
@@ -279,12 +310,18 @@ def compute_ratios(cases):
             )
 
 
-def speed_rows(cases):
-    """The rows of the table of one task and batch size."""
-    ours = best_median(cases, cases[0].task, cases[0].batch_size, 'float32', (OURS,))
+def median_pace(cases):
+    """The machine's, over all turns of the run, in GFLOP/s."""
+    return statistics.median([turn.gflops for case in cases for turn in case.turns] or [math.nan])
+
+
+def speed_rows(cases, pace):
+    """The rows of the table of one task and batch size, with images/s at this pace."""
+    ours = best_of(cases, cases[0].task, cases[0].batch_size, 'float32', (OURS,))
     for case in cases:
         difference = '' if case.difference is None else f'{case.difference:.1e}'
-        cells = [f'{case.median:.2f}', f'{case.median / ours:.2f}', ' '.join(f'{speed:.2f}' for speed in case.speeds)]
+        speeds = ' '.join(f'{turn.ips / turn.gflops * pace:.2f}' for turn in case.turns)
+        cells = [f'{case.images_per_gflop * pace:.2f}', f'{case.images_per_gflop / ours:.2f}', speeds]
         if case.failure is not None:
             cells = [f'failed: {case.failure}', '', '']
         yield (case.peer.name, case.peer.precision, *cells, difference)
@@ -302,11 +339,16 @@ def format_table(headers, rows):
 def format_results(machine, cases):
     """All that was measured, as Markdown."""
     versions = ', '.join(' '.join(pair) for pair in machine['versions'].items())
-    others = statistics.median([share for case in cases for share in case.others] or [0])
-    parts = [f'{machine["cpu"]}, {machine["cores"]} cores, of whose time others had {others:.0%}; {versions}.']
+    others = statistics.median([turn.others for case in cases for turn in case.turns] or [0])
+    pace = median_pace(cases)
+    paces = [turn.gflops for case in cases for turn in case.turns] or [math.nan]
+    parts = [
+        f'{machine["cpu"]}, {machine["cores"]} cores, of whose time others had {others:.0%}; {versions}. '
+        f'Images/s at a pace of {pace:.0f} GFLOP/s; it was between {min(paces):.0f} and {max(paces):.0f}.'
+    ]
     for (task, batch_size), group in itertools.groupby(cases, lambda case: (case.task, case.batch_size)):
         headers = (f'{task}, batch {batch_size}', 'precision', 'images/s', f'/ {OURS}', 'rounds', 'logits differ')
-        parts.append(format_table(headers, speed_rows(list(group))))
+        parts.append(format_table(headers, speed_rows(list(group), pace)))
     rows = [(what, whom, f'{ratio:.2f}', f'{target:.2f}') for what, whom, ratio, target in compute_ratios(cases)]
     return '\n\n'.join([*parts, format_table((OURS, 'beside', 'ratio', 'target'), rows)]) + '\n'
 
@@ -319,9 +361,8 @@ def results_of(machine, rounds, cases):
             'batch_size': case.batch_size,
             'peer': case.peer.name,
             'precision': case.peer.precision,
-            'ips': case.speeds,
-            'others': case.others,
-            'median': case.median if case.speeds else None,
+            'turns': [turn._asdict() for turn in case.turns],
+            'images_per_gflop': case.images_per_gflop if case.turns else None,
             'difference': case.difference,
             'failure': case.failure,
         }

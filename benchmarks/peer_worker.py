@@ -3,7 +3,7 @@
     peer_worker.py FOLDER ENGINE BATCH_SIZE STEPS SETTINGS
 
 FOLDER holds what peer_network.py has written, and takes what peers make from it. Prints JSON: images/s of so many
-steps, after as many that do not count, and the relative difference of the logits from this package's.
+steps, and the relative difference of the logits from this package's.
 """
 
 import json
@@ -19,15 +19,19 @@ import numpy as np
 
 CORES = int(os.environ['OMP_NUM_THREADS'])
 MATRIX_SIZE, PRODUCTS = 4096, 10
+PACE_MATRIX_SIZE, PACE_PRODUCTS = 2048, 8
 
 
 def images_per_second(step, batch_size, steps):
+    """Of the median step, after as many that do not count."""
     for _ in range(steps):
         step()
-    start = time.perf_counter()
+    seconds = []
     for _ in range(steps):
+        start = time.perf_counter()
         step()
-    return batch_size * steps / (time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start)
+    return batch_size / float(np.median(seconds))
 
 
 def made(folder, name):
@@ -162,10 +166,23 @@ def sgemm_limit(operations):
     return {'ips': 2 * MATRIX_SIZE**3 / min(seconds) / operations, 'difference': None}
 
 
+def pace():
+    """How fast the machine is just now, in GFLOP/s of NumPy's float32 matrix products: the median of some."""
+    left, right = np.random.default_rng(0).standard_normal((2, PACE_MATRIX_SIZE, PACE_MATRIX_SIZE), dtype=np.float32)
+    seconds = []
+    for _ in range(PACE_PRODUCTS):
+        start = time.perf_counter()
+        np.matmul(left, right)
+        seconds.append(time.perf_counter() - start)
+    return {'gflops': 2e-9 * PACE_MATRIX_SIZE**3 / float(np.median(seconds))}
+
+
 def main():
     folder, engine, batch_size, steps, settings = sys.argv[1:]
     settings = json.loads(settings)
-    if engine == 'sgemm':
+    if engine == 'pace':
+        result = pace()
+    elif engine == 'sgemm':
         result = sgemm_limit(**settings)
     else:
         result = take_turn(Path(folder), engine, int(batch_size), int(steps), settings)
