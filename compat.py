@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import cuda
 import launched
 from errors import UserError, one_line_errors
 
@@ -43,6 +44,7 @@ def _import_mxnet():
     if os.environ.get('OMP_PROC_BIND') == 'true':
         os.sched_setaffinity(0, own_cores)
     allow_matrix_tiles()
+    cuda.load_libraries()
     with warnings.catch_warnings():
         # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
         warnings.simplefilter('ignore')

@@ -18,26 +18,34 @@ import slurm
 from compat import mx
 from errors import LostProcessError, UserError
 
+# Gradients that GPUs average in one call: the host hands over so many calls in a step, not one for each of 161 arrays.
+GRADIENT_GROUPS_ON_GPUS = 16
+
 _horovod = None
 _broadcasts = 0
 
 
-def load_horovod(kv_store):
+def load_horovod(args):
     """Horovod's module for MXNet.
 
     Raises:
-        UserError: it is not there, or not wanted for several processes.
+        UserError: it is not there, cannot do what the device needs, or is not wanted for several processes.
     """
-    if kv_store != 'horovod':
-        raise UserError(f'--kv-store {kv_store} with {launched.size()} processes: use --kv-store horovod')
+    if args.kv_store != 'horovod':
+        raise UserError(f'--kv-store {args.kv_store} with {launched.size()} processes: use --kv-store horovod')
     try:
         import horovod.mxnet
     except ImportError as error:
         raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from None
+    if args.device == 'gpu' and not horovod.mxnet.cuda_built():
+        raise UserError(
+            'Horovod here averages gradients on CPUs only: run scripts/setup.sh --gpu where a CUDA 11 toolkit is, or '
+            'for the GPUs of one machine use --kv-store device'
+        )
     return horovod.mxnet
 
 
-def initialize(kv_store):
+def initialize(args):
     """Joins the other processes, where there are any.
 
     Raises:
@@ -46,7 +54,7 @@ def initialize(kv_store):
     global _horovod
     if launched.size() == 1:
         return
-    horovod = load_horovod(kv_store)
+    horovod = load_horovod(args)
     slurm.meet(os.environ)
     horovod.init()
     _horovod = horovod
@@ -200,11 +208,12 @@ def barrier():
     allreduce_sum([0])
 
 
-def make_trainer(params, optimizer, num_devices):
+def make_trainer(params, optimizer, devices):
     """A Gluon trainer whose `step()` averages the gradients over processes and devices."""
     if size() > 1:
-        return _horovod.DistributedTrainer(params, optimizer)
-    return mx.gluon.Trainer(params, optimizer, kvstore='device' if num_devices > 1 else None, update_on_kvstore=False)
+        groups = GRADIENT_GROUPS_ON_GPUS if devices[0].device_type == 'gpu' else 0
+        return _horovod.DistributedTrainer(params, optimizer, num_groups=groups)
+    return mx.gluon.Trainer(params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False)
 
 
 def run_on_all_cores():

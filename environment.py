@@ -16,13 +16,14 @@ import psutil
 from tabulate import tabulate
 
 import compat
+import cuda
 from compat import mx
 from errors import UserError, one_line_errors
 from options import ArgumentParser
 
 PROJECT = Path(__file__).resolve().parent
 # Those whose versions change numbers or what processes say to each other.
-PACKAGES = ('mxnet', 'mxnet-cu112', 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
+PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
 FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
 HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
 
@@ -69,9 +70,33 @@ def describe():
         ('MXNet was built with', ', '.join(enabled)),
         ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
         ('DALI', dali),
-        ('GPUs', mx.context.num_gpus()),
+        *describe_gpus(),
         ('threads of a process (OMP_NUM_THREADS)', threads),
     ]
+
+
+def describe_gpus():
+    """Rows about what MXNet was built to compute on, NVIDIA's driver, and its GPUs."""
+    rows = [('MXNet computes on', _describe_devices())]
+    try:
+        driver = cuda.read_driver()
+    except UserError as error:
+        # Without what to do about it: there need not be one.
+        return [*rows, ('GPUs', f'none: {str(error).split(":")[0]}')]
+    rows.append(('NVIDIA driver', driver.version))
+    for number, gpu in enumerate(driver.gpus):
+        major, minor = gpu.capability
+        rows.append((f'GPU {number}', f'{gpu.name}, compute capability {major}.{minor}, {gpu.memory / 2**30:.0f} GiB'))
+    return [*rows, ('GPUs that MXNet sees', mx.context.num_gpus())]
+
+
+def _describe_devices():
+    if not mx.runtime.Features().is_enabled('CUDA'):
+        return 'CPUs'
+    if not cuda.has_wheel():
+        return "CPUs and GPUs, as the container's manual says"
+    capabilities = ', '.join(f'{major}.{minor}' for major, minor in cuda.CAPABILITIES)
+    return f'CPUs and GPUs: machine code for compute capability {capabilities}'
 
 
 def describe_machine():
@@ -103,6 +128,8 @@ def main():
             print(json.dumps(dict(rows)))
         else:
             print(tabulate(rows, tablefmt='plain', disable_numparse=True))
+        if 'NVIDIA driver' in dict(rows):
+            cuda.check_supported(cuda.read_driver())
 
 
 if __name__ == '__main__':

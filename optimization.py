@@ -272,7 +272,7 @@ class TrainingStep:
             for param in self._trained:
                 param.grad_req = 'add'
         self._running = [param for param in params.values() if param.grad_req == 'null']
-        self.trainer = distributed.make_trainer(params, make_optimizer(args), len(devices))
+        self.trainer = distributed.make_trainer(params, make_optimizer(args), devices)
         self.communication = CommunicationTimer()
         self.loss_scale = DynamicScale() if args.amp else FixedScale()
         self.average = None if args.ema_decay is None else AveragedParameters(params, args.ema_decay)

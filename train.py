@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import cuda
 import distributed
 import launched
 from build import build_model
@@ -110,7 +111,10 @@ def add_device_args(parser):
         help='what averages the gradients: MXNet in one process, or Horovod over several (default: %(default)s)',
     )
     group.add_argument(
-        '--dtype', choices=('float32', 'float16'), help='precision of the network (default: float16 on GPUs, float32)'
+        '--dtype',
+        choices=('float32', 'float16'),
+        help='precision of the network; float32 on an Ampere GPU or later is TF32, which the environment variable '
+        'NVIDIA_TF32_OVERRIDE=0 turns off (default: float16 on GPUs, float32)',
     )
 
 
@@ -126,16 +130,23 @@ def resolve_device(args):
     Raises:
         UserError: the machine cannot do what the options ask for.
     """
-    num_gpus = mx.context.num_gpus()
-    if args.device == 'gpu' and num_gpus == 0:
-        raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
-    needed = max(launched.local_size(), len(args.gpus))
-    if args.device == 'gpu' and needed > num_gpus:
-        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use a smaller -n')
+    if args.device == 'gpu':
+        check_gpus(max(launched.local_size(), len(args.gpus)))
     if args.dtype is None:
         args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
     if args.device == 'cpu' and args.dtype == 'float16':
         raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
+
+
+def check_gpus(needed):
+    """Raises `UserError` where there are not so many GPUs, or MXNet cannot use them."""
+    if not mx.runtime.Features().is_enabled('CUDA'):
+        raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
+    driver = cuda.read_driver()
+    cuda.check_supported(driver)
+    num_gpus = mx.context.num_gpus()
+    if needed > num_gpus:
+        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use a smaller -n')
 
 
 def resolve_batch_size(args):
@@ -356,7 +367,7 @@ def run_prediction(args):
 def check_by_building(args):
     """Finds what only building tells: no Horovod, batches that data do not fill, a checkpoint of another network."""
     if launched.size() > 1:
-        distributed.load_horovod(args.kv_store)
+        distributed.load_horovod(args)
     as_launched = SimpleNamespace(rank=lambda: 0, size=launched.size)
     args.seed = args.seed or 0
     train_data, _ = get_data_loader(args)(args, as_launched)
@@ -384,7 +395,7 @@ def main():
         if args.check_only:
             check_by_building(args)
             return
-        distributed.initialize(args.kv_store)
+        distributed.initialize(args)
         with distributed.noticing_lost_processes():
             if args.mode == 'pred':
                 run_prediction(args)

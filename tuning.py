@@ -10,7 +10,8 @@ from launched import local_size, own_cores
 
 MEBIBYTE = 1 << 20
 
-# On GPUs, the host only feeds them.
+# On GPUs, the host only feeds them. MXNet of NVIDIA's containers knows all of these; its wheel leaves out of account
+# the asynchronous engine, adding in place and TensorRT.
 GPU = {
     # Decoding has threads of its own, and MXNet's operators on the host are few and small.
     'OMP_NUM_THREADS': '1',
@@ -26,9 +27,9 @@ GPU = {
     # are sent while others are computed.
     'MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_FWD': '999',
     'MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_BWD': '25',
-    # What they start is recorded once and started as a whole; and the engine waits for a GPU's events on the GPU, not
-    # on the host. MXNet of NVIDIA's containers knows these two, others leave them out of account.
+    # What they start is recorded once and started as a whole.
     'MXNET_ENABLE_CUDA_GRAPHS': '1',
+    # The engine waits for a GPU's events on the GPU, not on the host.
     'MXNET_ASYNC_GPU_ENGINE': '1',
     # The search for the fastest convolution takes minutes, and finds another one in each run: results would not repeat.
     'MXNET_CUDNN_AUTOTUNE_DEFAULT': '0',

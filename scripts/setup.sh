@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Makes .venv with everything this package needs, and builds Horovod for MXNet. Run it again at any time: it does
 # nothing where the environment is whole, and makes it anew where it is not.
+#   scripts/setup.sh --cpu                for a machine without a GPU
+#   scripts/setup.sh --gpu                for NVIDIA GPUs: MXNet's wheel for them, and the CUDA libraries that it links
+#   scripts/setup.sh                      for what the environment was made for before (at first: --cpu)
 #   PYTHON=python3.10 scripts/setup.sh    chooses the interpreter (default: python3)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 HOROVOD_VERSION=0.28.1
+# Of the CUDA that MXNet's wheel for GPUs was built with.
+CUDA_MAJOR=11
 VENV=.venv
 STAMP=$VENV/.setup-complete
+DEVICE=$VENV/.setup-device
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 die() {
@@ -16,6 +22,19 @@ die() {
 }
 
 say() { echo "setup: $*"; }
+
+# cpu or gpu, as the option says, or as it was.
+choose_device() {
+  case "${1:-}" in
+    --cpu | --gpu) echo "${1#--}" ;;
+    '') cat $DEVICE 2>/dev/null || echo cpu ;;
+    *) die "$1: there are --cpu and --gpu" ;;
+  esac
+}
+
+requirements() {
+  [ "$device" = gpu ] && echo requirements-gpu.txt || echo requirements.txt
+}
 
 # The interpreter that was asked for. pyenv's stand-ins do not start a version that is installed but not selected.
 find_python() {
@@ -44,12 +63,15 @@ try:
 except ImportError:
     sys.exit(f'setup: this Python {found} cannot make environments: apt-get install python3-venv')
 PY
+  [ "$device" = cpu ] || "$1" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null ||
+    die "--gpu: NVIDIA's driver (libcuda.so.1) is missing: install it first, or use --cpu"
 }
 
 # What the environment is made from: the same value means that it need not be made again.
 fingerprint() {
   {
     "$1" -c 'import sys; print(sys.version)'
+    requirements
     cat requirements*.txt scripts/setup.sh
   } | sha256sum | cut -d' ' -f1
 }
@@ -62,12 +84,24 @@ is_whole() {
     $VENV/bin/python -c 'import compat; compat.mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' 2>/dev/null
 }
 
+# The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, or nothing.
+find_cuda() {
+  local nvcc
+  for nvcc in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda-"$CUDA_MAJOR"*/bin/nvcc "$(command -v nvcc)"; do
+    if [ -x "$nvcc" ] && "$nvcc" --version | grep -q "release $CUDA_MAJOR\."; then
+      dirname "$(dirname "$nvcc")"
+      return
+    fi
+  done
+}
+
+# The first argument is the toolkit to send with NCCL with, or nothing.
 horovod_wheel_folder() {
   local compiler python mxnet
   compiler=$(g++ -dumpfullversion -dumpversion)
   python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   mxnet=$(sed -n 's/^mxnet==//p' requirements.txt)
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-mxnet-$mxnet-$python-g++-$compiler"
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-mxnet-$mxnet-$python-g++-$compiler${1:+-nccl}"
 }
 
 # Horovod 0.28.1 forgets the network interface for one of its connections and takes the one that the host's own name
@@ -78,17 +112,36 @@ mend_interface() {
   grep -q 'iface = global_context.gloo_iface_;' "$file"
 }
 
+# Puts what Horovod's build needs of MXNet and NCCL into a folder, and prints the environment that tells it so. Without
+# a toolkit it cannot be built for a MXNet that knows CUDA; for the CPU, MXNet's two wheels are the same to it.
+prepare_horovod() {
+  local folder=$1 cuda=$2 nccl
+  if [ -n "$cuda" ]; then
+    nccl=$($VENV/bin/python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])')
+    # The wheel has the library only under the name with the version, which is not the one a linker looks for.
+    mkdir "$folder/nccl"
+    ln -s "$nccl/lib/libnccl.so.2" "$folder/nccl/libnccl.so"
+    echo "HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_CUDA_HOME=$cuda"
+    echo "HOROVOD_NCCL_INCLUDE=$nccl/include HOROVOD_NCCL_LIB=$folder/nccl PYTHONPATH=$PWD/scripts/startup"
+  else
+    $VENV/bin/pip install --quiet --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements.txt)"
+    echo "PYTHONPATH=$folder/mxnet:$PWD/scripts/startup"
+  fi
+}
+
 # libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: CXXFLAGS comes last and wins.
 # pip's own wheel cache does not know of these variables, so it is kept out of this.
 build_horovod() {
-  local folder=$1 log sources
+  local folder=$1 cuda=$2 log sources variables
   log=$(mktemp --suffix=-horovod.log)
   say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
   $VENV/bin/pip install --quiet -r requirements-build.txt
   mkdir -p "$folder.partial"
   sources=$(mktemp -d --suffix=-horovod)
+  variables=$(prepare_horovod "$sources" "$cuda")
   (
-    export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 \
+    # shellcheck disable=SC2086  # each word is a variable
+    export PATH="$PWD/$VENV/bin:$PATH" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 $variables \
       HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
       HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
     pip download --no-cache-dir --no-deps --no-binary :all: --no-build-isolation --dest "$sources" \
@@ -103,21 +156,28 @@ build_horovod() {
 }
 
 make_environment() {
-  local wheels
+  local wheels cuda=
   rm -rf $VENV
   say "making $VENV with $("$1" --version)"
   "$1" -m venv $VENV
   say "installing the pinned packages"
-  $VENV/bin/pip install --quiet -r requirements.txt
+  $VENV/bin/pip install --quiet -r "$(requirements)"
   $VENV/bin/pip install --quiet --no-deps -r requirements-dev.txt
-  wheels=$(horovod_wheel_folder)
-  compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels"
+  if [ "$device" = gpu ]; then
+    cuda=$(find_cuda)
+    [ -n "$cuda" ] || say "no CUDA $CUDA_MAJOR toolkit (nvcc) is here: Horovod is built with Gloo and without NCCL," \
+      'for CPUs alone; several GPUs of this machine train with --kv-store device'
+  fi
+  wheels=$(horovod_wheel_folder "$cuda")
+  compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels" "$cuda"
   $VENV/bin/pip install --quiet --no-deps "$wheels"/horovod-*.whl
+  echo "$device" >$DEVICE
   fingerprint $VENV/bin/python >$STAMP
   is_whole || die "the new environment cannot import MXNet and Horovod; try: $VENV/bin/python -c 'import horovod.mxnet'"
   say "done"
 }
 
+device=$(choose_device "$@")
 python=$(find_python "${PYTHON:-python3}")
 check_machine "$python"
 # Two setups at once would tread on each other: the second one waits, and finds the work done.

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import cuda
+from errors import UserError
+
 PROJECT = Path(__file__).resolve().parents[1]
 TIMEOUT_SECONDS = 300
 # Small enough that a run takes seconds; 70 validation images fill no whole number of batches.
@@ -15,7 +18,45 @@ TRAINING_IMAGES_PER_CLASS = 24
 VALIDATION_IMAGES_PER_CLASS = 7
 
 # The smallest network on the small data set.
-SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--device', 'cpu', '-b', '16')
+SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '16')
+
+# All GPUs are hidden, but from tests that take them; see `device`.
+VISIBLE_GPUS = os.environ.get('CUDA_VISIBLE_DEVICES')
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
+
+def count_gpus():
+    """(number of GPUs, why there is none)."""
+    try:
+        gpus = cuda.read_driver().gpus
+    except UserError as error:
+        return 0, f'no GPU: {error}'
+    visible = range(len(gpus)) if VISIBLE_GPUS is None else VISIBLE_GPUS.split(',')
+    return len(visible), 'no GPU: CUDA_VISIBLE_DEVICES hides them'
+
+
+def pytest_collection_modifyitems(items):
+    """Skips on GPUs what this machine or the test itself cannot do there."""
+    found, reason = count_gpus()
+    for item in items:
+        if item.get_closest_marker('gpu') is None:
+            continue
+        on_cpu, needed = item.get_closest_marker('only_on_cpu'), item.get_closest_marker('gpus')
+        if on_cpu is not None:
+            item.add_marker(pytest.mark.skip(reason=on_cpu.args[0]))
+        elif found < (needed.args[0] if needed is not None else 1):
+            item.add_marker(pytest.mark.skip(reason=reason if found == 0 else f'needs {needed.args[0]} GPUs'))
+
+
+@pytest.fixture(params=['cpu', pytest.param('gpu', marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """Tests that use it run on the CPU, and once more on the GPUs where there are some."""
+    if request.param == 'gpu':
+        if VISIBLE_GPUS is None:
+            monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+        else:
+            monkeypatch.setenv('CUDA_VISIBLE_DEVICES', VISIBLE_GPUS)
+    return request.param
 
 
 def call(*command, **settings):

@@ -15,11 +15,13 @@ from processes import assert_nothing_is_left
 from errors import UserError
 from sweep import Sweep, markdown_tables, text_tables
 
-SMALLEST = ['--data-backend', 'synthetic', '--num-examples', '320', '--device', 'cpu']
+SMALLEST = ['--data-backend', 'synthetic', '--num-examples', '320']
 SMALLEST += ['--image-shape', '3,32,32', '--num-layers', '18']
 # In place of runner: says with which options it was called, and does as the test wants.
 STAND_IN = """#!{python}
 import json, os, sys, time
+
+pytestmark = pytest.mark.usefixtures('device')
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 pair = options['-n'], options['-b']
 with open({calls!r}, 'a') as calls:
@@ -62,6 +64,7 @@ def results(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.gpus(2)
 def test_sweep_measures_what_the_runs_report(tmp_path):
     options = ('-n', '1,2', '-b', '4,8', '-i', '4', '-e', '2', '-w', '1', *SMALLEST)
     output = succeed(*benchmark(*options, '-o', tmp_path / 'out.json', '--plot', tmp_path / 'out.png'))

@@ -16,6 +16,8 @@ from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_sma
 from compat import mx
 from report import read_report
 
+pytestmark = pytest.mark.usefixtures('device')
+
 
 def run(data, workspace, *options, **settings):
     return call('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *options, **settings)
@@ -61,11 +63,13 @@ def test_dllogger_lines_of_a_run(trained):
     assert logged[-1]['data']['train.loss'] == report['metrics']['train.loss'][-1]
 
 
+@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
 def test_saved_checkpoint_has_the_reported_accuracy(small_data, trained, tmp_path):
     best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
     assert validate(small_data, tmp_path, trained / 'model_best.params')['val.top1'] == [best]
 
 
+@pytest.mark.gpus(3)
 def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path):
     """70 images over 3 processes and batches of 16: neither divides."""
     one = validate(small_data, tmp_path / '1', trained / 'model_best.params')
@@ -75,6 +79,7 @@ def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path
     assert one['val.loss'] == pytest.approx(three['val.loss'], rel=1e-5)
 
 
+@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
 def test_accuracy_does_not_depend_on_the_form_of_the_network(small_data, trained, tmp_path):
     layouts = [f'--{name}-layout' for name in ('input', 'conv', 'batchnorm', 'pooling')]
     options = [part for option in layouts for part in (option, 'NHWC')]
@@ -92,6 +97,7 @@ def test_every_architecture_trains(small_data, tmp_path, arch):
     assert read_report(tmp_path / 'report.json')['model'].startswith(arch)
 
 
+@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
 def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
     train_small(small_data, tmp_path)
     first, second = (read_report(folder / 'report.json')['metrics'] for folder in (trained, tmp_path))
@@ -99,6 +105,7 @@ def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
         assert first[name] == second[name]
 
 
+@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
 def test_drawn_seed_is_told_and_repeats_the_run(small_data, tmp_path):
     options = ('--mode', 'train', '-e', '1', '--benchmark-iters', '3', '--save-frequency', '0')
     first = run(small_data, tmp_path / '1', *options)
@@ -109,11 +116,13 @@ def test_drawn_seed_is_told_and_repeats_the_run(small_data, tmp_path):
 
 
 @pytest.mark.parametrize('options', [('-b', '64'), ('-n', '3', '-b', '64')])
+@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
 def test_validation_set_smaller_than_a_batch(small_data, trained, tmp_path, options):
     best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
     assert validate(small_data, tmp_path, trained / 'model_best.params', *options, '-b', '500')['val.top1'] == [best]
 
 
+@pytest.mark.gpus(3)
 def test_more_processes_than_validation_images(trained, tmp_path):
     """Two images for three processes: one has nothing to do."""
     image = np.zeros((32, 32, 3), dtype=np.uint8)
@@ -138,6 +147,7 @@ def test_data_files_given_by_name(small_data, tmp_path):
     assert read_report(tmp_path / 'report.json')['metrics']['val.top1'][0] * 70 % 1 == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.gpus(2)
 def test_two_processes_train_as_one(small_data, tmp_path):
     """Horovod: the same parameters on both, the report of both, one set of files."""
     output = train_small(small_data, tmp_path, '-n', '2', '-b', '8')
@@ -241,6 +251,7 @@ def shown_on_a_terminal(command):
 
 
 @pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.gpus(2)
 def test_progress_bar_on_a_terminal(small_data, tmp_path, processes):
     command = ['./runner', '-n', processes, *SMALL, '--data-root', small_data, '-e', '1', '--workspace', tmp_path]
     text = shown_on_a_terminal([*command, '--disp-batches', '3'])
@@ -295,12 +306,14 @@ class TestBadInput:
         (data / 'train.rec').write_bytes(b'')
         assert_user_error(run(data, tmp_path), data / 'train.rec', 'is empty')
 
+    @pytest.mark.gpus(2)
     def test_mistake_with_several_processes(self, data, tmp_path):
         """Told once, and not in the words of horovodrun."""
         (data / 'val.rec').write_bytes(b'')
         assert_user_error(run(data, tmp_path, '-n', '2'), data / 'val.rec', 'is empty')
 
     @pytest.mark.parametrize('processes', [1, 2])
+    @pytest.mark.gpus(2)
     def test_what_only_building_tells(self, data, trained, tmp_path, processes):
         """Batches that the data do not fill, a checkpoint of another network, whatever starts the processes."""
         launch = ('-n', processes)
@@ -344,6 +357,7 @@ class TestBadInput:
         result = run(data, tmp_path, '--no-such-option', '1')
         assert_user_error(result, 'unrecognized arguments: --no-such-option 1', '--help')
 
+    @pytest.mark.only_on_cpu('it is about CPUs')
     def test_float16_on_a_cpu(self, data, tmp_path):
         assert_user_error(run(data, tmp_path, '--dtype', 'float16'), '--dtype float16', 'use --dtype float32')
 
@@ -370,10 +384,13 @@ class TestBadInput:
         options = ('--mode', 'val', '--load', trained / 'model_best.params', '--num-layers', '34')
         assert_user_error(run(data, tmp_path, *options), 'parameters of another network')
 
+    @pytest.mark.only_on_cpu('there are some')
     def test_gpu_where_there_is_none(self, data, tmp_path):
         if mx.context.num_gpus():
             pytest.skip('this machine has a GPU')
-        assert_user_error(run(data, tmp_path, '--device', 'gpu'), '--device gpu: MXNet sees no GPU')
+        assert_user_error(
+            run(data, tmp_path, '--device', 'gpu'), '--device gpu: MXNet here is for CPUs', 'setup.sh --gpu'
+        )
 
     @pytest.mark.parametrize(
         'option',
@@ -385,6 +402,7 @@ class TestBadInput:
         assert_user_error(run(data, tmp_path, *option), f'{option[0]} {option[1]}')
 
 
+@pytest.mark.only_on_cpu('the demo is for CPUs')
 def test_demo_reaches_its_accuracy(tmp_path):
     """The demo's best epoch, and the accuracy of the checkpoint it saved."""
     output = succeed('scripts/demo.sh', env={'DEMO': str(tmp_path)})
@@ -412,6 +430,7 @@ class TestReadingAlone:
         assert f'{logged["data"][f"{mode}.ips"]:.1f} images/s' in final
         assert not (tmp_path / 'report.json').exists()
 
+    @pytest.mark.gpus(2)
     def test_processes_are_added_up(self, small_data, tmp_path):
         command = ['./runner', '-n', '2', *SMALL, '--data-root', small_data, '--workspace', tmp_path, '--test-io']
         output = succeed(*command, '--test-io-mode', 'val')
@@ -455,6 +474,7 @@ def test_image_that_breaks_in_the_middle(small_data, tmp_path):
     )
 
 
+@pytest.mark.gpus(2)
 def test_image_that_only_the_second_process_reads(small_data, tmp_path):
     """Its message reaches the terminal all the same."""
     data = shutil.copytree(small_data, tmp_path / 'data')
@@ -479,6 +499,7 @@ def test_a_reader_that_is_gone_ends_the_run_quietly(small_data, tmp_path):
 
 
 @pytest.mark.parametrize('mode', ['train', 'val'])
+@pytest.mark.only_on_cpu('it names operators of a CPU')
 def test_profile(tmp_path, mode):
     options = (
         '--data-backend',

@@ -14,6 +14,8 @@ from processes import assert_nothing_is_left, read_until, worker
 from report import read_report
 from resume import read_manifest
 
+pytestmark = pytest.mark.usefixtures('device')
+
 SECONDS_TO_END = 30
 
 
@@ -53,6 +55,7 @@ PHASES = {
 
 @pytest.mark.parametrize('rank', [0, 1])
 @pytest.mark.parametrize('phase', PHASES)
+@pytest.mark.gpus(2)
 def test_killed_worker_ends_the_run(small_data, digits_data, tmp_path, phase, rank):
     options, reach = PHASES[phase]
     if phase == 'validation':
@@ -80,6 +83,7 @@ def test_killed_worker_ends_the_run(small_data, digits_data, tmp_path, phase, ra
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.gpus(2)
 def test_stopped_run_goes_on_with_another_number_of_workers(small_data, tmp_path):
     """In the middle of an epoch, with the same batch over all: the same examples in the same steps."""
     options = ('--data-root', small_data, '--seed', '7', '-e', '2', '--warmup-epochs', '0', '--disp-batches', '4')
@@ -114,6 +118,7 @@ def test_other_batch_size_goes_on_after_as_many_examples(small_data, tmp_path):
 @pytest.mark.parametrize(
     ('number', 'code', 'said'), [(signal.SIGUSR1, 0, 'stopped by'), (signal.SIGINT, 130, 'interrupted: ')]
 )
+@pytest.mark.gpus(2)
 def test_signals_to_the_launcher(tmp_path, number, code, said):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     process = start(tmp_path, *options)
@@ -125,6 +130,7 @@ def test_signals_to_the_launcher(tmp_path, number, code, said):
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.gpus(2)
 def test_second_signal_stops_at_once(tmp_path):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     process = start(tmp_path, *options)
@@ -141,6 +147,7 @@ def test_second_signal_stops_at_once(tmp_path):
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.gpus(2)
 def test_killed_launcher_leaves_no_process(tmp_path):
     process = start(tmp_path, '--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     read_until(process, 'epoch 1 step 5/')
@@ -149,6 +156,7 @@ def test_killed_launcher_leaves_no_process(tmp_path):
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.gpus(2)
 def test_communication_is_in_log_and_report(small_data, tmp_path):
     output = train_small(small_data, tmp_path, '-n', '2', '-b', '8')
     shares = read_report(tmp_path / 'report.json')['metrics']['train.comm_share']
@@ -159,10 +167,11 @@ def test_communication_is_in_log_and_report(small_data, tmp_path):
 
 IN_PARALLEL = """
 import os, sys
+from argparse import Namespace
 sys.path[:0] = [{project!r}, {tests!r}]
 from compat import mx
 import distributed
-distributed.initialize('horovod')
+distributed.initialize(Namespace(kv_store='horovod', device='cpu'))
 {code}
 """
 
@@ -200,6 +209,7 @@ np.savez({out!r} + f'/{{distributed.size()}}.{{distributed.rank()}}.npz', **arra
 """
 
 
+@pytest.mark.only_on_cpu('it is written for CPUs')
 def test_two_processes_step_as_one_with_the_whole_batch(tmp_path):
     for processes in (1, 2):
         result = in_parallel(tmp_path, processes, TEN_STEPS.format(out=str(tmp_path)))
@@ -230,6 +240,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.only_on_cpu('it is written for CPUs')
 def test_other_parameters_at_the_start_are_found(tmp_path):
     result = in_parallel(tmp_path, 2, OTHER_START)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -238,6 +249,7 @@ def test_other_parameters_at_the_start_are_found(tmp_path):
     assert all('output.bias (parameters)' in line and 'on rank 1' in line for line in found)
 
 
+@pytest.mark.only_on_cpu('it is written for CPUs')
 def test_other_data_or_versions_are_found(tmp_path):
     code = """
 from errors import UserError
@@ -257,6 +269,7 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
 class TestErrors:
     """One line, with the rank in front where it is not what all say; exit code 2."""
 
+    @pytest.mark.only_on_cpu('it is written for CPUs')
     def test_horovod_without_mxnet(self, tmp_path):
         broken = tmp_path / 'horovod'
         broken.mkdir()
@@ -275,6 +288,7 @@ class TestErrors:
         )
         assert_user_error(result, 'Horovod for MXNet is not installed', 'scripts/setup.sh')
 
+    @pytest.mark.gpus(2)
     def test_loss_that_is_no_number(self, tmp_path):
         options = ('--data-backend', 'synthetic', '--num-examples', '640', '-l', '1e30', '--warmup-epochs', '0')
         result = call('./runner', '-n', '2', *SMALL, *options, '--workspace', tmp_path)

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from conftest import SMALL, assert_user_error, call, succeed
 
+pytestmark = pytest.mark.usefixtures('device')
+
 
 @pytest.fixture(scope='module')
 def predict(trained):

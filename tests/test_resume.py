@@ -17,6 +17,8 @@ from files import file_sha256
 from report import read_report
 from resume import Progress, read_manifest, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures('device')
+
 OPTIONS = (
     '-e',
     '4',
@@ -69,6 +71,7 @@ def outcome(workspace):
 
 
 @pytest.mark.parametrize('backend', ['mxnet', 'dali-cpu'])
+@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
 def test_stopped_runs_end_as_if_they_had_not_been(small_data, tmp_path, backend):
     options = ('--data-backend', backend)
     succeed(*command(small_data, tmp_path / 'whole', *options))
@@ -116,12 +119,14 @@ def test_run_in_sessions(small_data, workspace):
     assert 'this run is complete' in succeed(*command(small_data, workspace))
 
 
+@pytest.mark.gpus(2)
 def test_two_devices_and_other_layouts_go_on(small_data, workspace):
     """A checkpoint does not depend on the form of the network."""
     layouts = ('--conv-layout', 'NHWC', '--fuse-bn-relu', '0', '--gpus', '0,1', '--grad-accum-steps', '2')
     assert 'epoch 3/4' in succeed(*command(small_data, workspace, '--run-epochs', '1', *layouts))
 
 
+@pytest.mark.gpus(2)
 def test_two_processes_go_on(small_data, workspace):
     output = succeed(*command(small_data, workspace, '-n', '2', '-b', '8', '--run-epochs', '1'))
     assert 'going on from' in output
@@ -191,6 +196,7 @@ def test_second_run_in_a_workspace(small_data, workspace):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.gpus(2)
 def test_two_processes_agree_to_stop(small_data, tmp_path, number):
     """A signal to one of them stops both."""
     process = subprocess.Popen(
@@ -239,6 +245,7 @@ def test_second_signal_stops_at_once(small_data, tmp_path):
     process.stdout.close()
 
 
+@pytest.mark.only_on_cpu('it is about files')
 def test_kill_at_any_moment_of_a_save(tmp_path):
     """Whatever is on the disk then loads as the checkpoint before or the one after."""
     path = tmp_path / 'model_resume.json'
