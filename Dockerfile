@@ -1,6 +1,7 @@
 # For servers with NVIDIA GPUs: NVIDIA's own MXNet, DALI and Horovod (with NCCL), and what this package needs beside them.
 #   docker build -t imagenet-mxnet .
-#   docker run --rm -it --gpus all --ipc host --ulimit memlock=-1 --ulimit stack=67108864 \
+#   mkdir -p runs
+#   docker run --rm -it --gpus all --ipc host --ulimit memlock=-1 --ulimit stack=67108864 --user "$(id -u)" -e HOME=/tmp \
 #     -v /data/imagenet:/data/imagenet -v "$PWD/runs":/runs imagenet-mxnet ./runner -n 8 -b 192 --workspace /runs
 ARG FROM_IMAGE_NAME=nvcr.io/nvidia/mxnet:22.10-py3
 FROM ${FROM_IMAGE_NAME}
@@ -16,11 +17,13 @@ WORKDIR /workspace/imagenet-mxnet
 # All that they need is listed: NumPy, OpenCV, DALI and Horovod stay those of the image.
 COPY requirements-tools.txt ./
 RUN pip install --no-cache-dir --no-deps -r requirements-tools.txt
-# For tools that read logs with it; this package writes its lines without it.
+# DLLogger is for tools that read logs with it; this package writes its lines without it. What the image itself has to
+# bring would otherwise be found missing in the middle of a run.
 ARG DLLOGGER=https://github.com/NVIDIA/dllogger/archive/refs/tags/v1.0.0.tar.gz
-RUN pip install --no-cache-dir --no-deps "${DLLOGGER}"
+RUN pip install --no-cache-dir --no-deps "${DLLOGGER}" && \
+    python -c 'import cv2, google.protobuf, horovod, matplotlib, numpy, nvidia.dali, psutil, pynvml, tensorboardX, yaml'
 
-# Nothing needs root. A volume that is written to has to belong to this user, or `docker run --user` names its owner.
+# Nothing needs root. A folder that is written to has to belong to this user, or to the one of `docker run --user`.
 RUN useradd --create-home --shell /bin/bash trainer && chown trainer:trainer .
 COPY --chown=trainer:trainer . .
 USER trainer

@@ -5,7 +5,9 @@ for only shows in the middle of a run ("no kernel image is available").
 """
 
 import ctypes
+import os
 from collections import namedtuple
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -16,21 +18,27 @@ WHEEL = 'mxnet-cu112'
 # minor one.
 CAPABILITIES = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 WHICH_WHEELS = (
-    'mxnet-cu112 1.9.1 is for compute capability 5.0 to 8.9 (Maxwell to Ampere, and Ada) and a driver from 450.80 on; '
-    "newer GPUs need MXNet of NVIDIA's container (Dockerfile), or --device cpu"
+    'mxnet-cu112 1.9.1 is for compute capability 5.0 to 8.9 (Maxwell to Ampere, and Ada) and a driver from 520.61 on, '
+    "MXNet of NVIDIA's container (Dockerfile) for 6.0 to 9.0; with others, use --device cpu"
 )
-# Of CUDA 11.x; see "CUDA Compatibility", NVIDIA, table of minor version compatibility.
-LEAST_DRIVER = (450, 80)
+# CUDA 11.8's own. Older ones of CUDA 11 run its libraries, but not the PTX that its NVRTC makes of fused operators; see
+# "CUDA Compatibility", NVIDIA, limitations of minor version compatibility.
+LEAST_DRIVER = (520, 61)
 DRIVER_LIBRARY = 'libcuda.so.1'
 
-# What libmxnet.so links, each behind those that it needs itself: the library, the package in requirements-gpu.txt that
-# has it, and its folder there.
+# What libmxnet.so links and what these open by themselves, each behind those that it needs itself: the library, the
+# package in requirements-gpu.txt that has it, and its folder there.
 Library = namedtuple('Library', 'name package folder')
 LIBRARIES = (
     Library('libcudart.so.11.0', 'nvidia-cuda-runtime-cu11', 'cuda_runtime'),
     Library('libcublasLt.so.11', 'nvidia-cublas-cu11', 'cublas'),
     Library('libcublas.so.11', 'nvidia-cublas-cu11', 'cublas'),
+    Library('libnvrtc-builtins.so.11.8', 'nvidia-cuda-nvrtc-cu11', 'cuda_nvrtc'),
     Library('libnvrtc.so.11.2', 'nvidia-cuda-nvrtc-cu11', 'cuda_nvrtc'),
+    Library('libcudnn_ops_infer.so.8', 'nvidia-cudnn-cu11', 'cudnn'),
+    Library('libcudnn_ops_train.so.8', 'nvidia-cudnn-cu11', 'cudnn'),
+    Library('libcudnn_cnn_infer.so.8', 'nvidia-cudnn-cu11', 'cudnn'),
+    Library('libcudnn_cnn_train.so.8', 'nvidia-cudnn-cu11', 'cudnn'),
     Library('libcudnn.so.8', 'nvidia-cudnn-cu11', 'cudnn'),
     Library('libcufft.so.10', 'nvidia-cufft-cu11', 'cufft'),
     Library('libcurand.so.10', 'nvidia-curand-cu11', 'curand'),
@@ -67,36 +75,38 @@ def load_libraries():
     if not has_wheel():
         return
     for library in LIBRARIES:
-        if not _is_loaded(library.name):
+        if _load(library.name) is not None:
             _load_from_package(library)
-    if not _is_loaded(DRIVER_LIBRARY):
+    if _load(DRIVER_LIBRARY) is not None:
         raise UserError(
-            f"{DRIVER_LIBRARY} is missing: install NVIDIA's driver, or for a machine without a GPU run "
-            'scripts/setup.sh --cpu'
+            f"{DRIVER_LIBRARY}, which MXNet for GPUs needs, is missing: install NVIDIA's driver, or where there is no "
+            'GPU use an environment of scripts/setup.sh --cpu'
         )
 
 
-def _is_loaded(path):
+def _load(path):
+    """Makes a library's functions known to all that are loaded later; returns an error's text, or None."""
     try:
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _load_from_package(library):
-    version = version_of(library.package)
-    if version is not None:
-        path = metadata.distribution(library.package).locate_file(f'nvidia/{library.folder}/lib/{library.name}')
-        if _is_loaded(Path(path)):
-            return
-    found = 'is not installed' if version is None else f'{version} does not have it'
-    needs = f'{library.name}, which MXNet for GPUs needs, is missing ({library.package} {found})'
-    raise UserError(f'{needs}: run scripts/setup.sh --gpu')
+    if version_of(library.package) is None:
+        reason = f'{library.package} is not installed'
+    else:
+        folder = metadata.distribution(library.package).locate_file(f'nvidia/{library.folder}/lib')
+        reason = _load(Path(folder) / library.name)
+    if reason is not None:
+        raise UserError(
+            f'{library.name}, which MXNet for GPUs needs, is missing ({reason}): run scripts/setup.sh --gpu'
+        )
 
 
 def read_driver():
-    """What NVIDIA's driver says: its version, and its GPUs with their compute capability and memory in bytes.
+    """What NVIDIA's driver says: its version, and its GPUs with their compute capability and memory in bytes, if known.
 
     Raises:
         UserError: there is no driver, or it sees no GPU.
@@ -121,8 +131,11 @@ def read_driver():
 
 def _read_gpu(pynvml, index):
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return Gpu(pynvml.nvmlDeviceGetName(handle), tuple(capability), pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    capability, memory = pynvml.nvmlDeviceGetCudaComputeCapability(handle), None
+    # Of a GPU that is divided, a container may not know.
+    with suppress(pynvml.NVMLError):
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+    return Gpu(pynvml.nvmlDeviceGetName(handle), tuple(capability), memory)
 
 
 def check_supported(driver):
@@ -131,7 +144,12 @@ def check_supported(driver):
         return
     if tuple(map(int, driver.version.split('.')[:2])) < LEAST_DRIVER:
         raise UserError(f"NVIDIA's driver {driver.version} is too old: {WHICH_WHEELS}")
-    for number, gpu in enumerate(driver.gpus):
-        if not any(gpu.capability[0] == major and gpu.capability[1] >= minor for major, minor in CAPABILITIES):
-            major, minor = gpu.capability
-            raise UserError(f'GPU {number}, {gpu.name}, has compute capability {major}.{minor}: {WHICH_WHEELS}')
+    others = [gpu for gpu in driver.gpus if not _runs_on(gpu.capability)]
+    # Those that the user has hidden may be the others; the driver does not know which these are.
+    if others and (len(others) == len(driver.gpus) or 'CUDA_VISIBLE_DEVICES' not in os.environ):
+        major, minor = others[0].capability
+        raise UserError(f'{others[0].name} has compute capability {major}.{minor}: {WHICH_WHEELS}')
+
+
+def _runs_on(capability):
+    return any(capability[0] == major and capability[1] >= minor for major, minor in CAPABILITIES)

@@ -18,8 +18,8 @@ import slurm
 from compat import mx
 from errors import LostProcessError, UserError
 
-# Gradients that GPUs average in one call: the host hands over so many calls in a step, not one for each of 161 arrays.
-GRADIENT_GROUPS_ON_GPUS = 16
+# Calls that average the gradients of a step; 0: one for each array. The host of GPUs has not the time for all 161.
+GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
 
 _horovod = None
 _broadcasts = 0
@@ -211,8 +211,7 @@ def barrier():
 def make_trainer(params, optimizer, devices):
     """A Gluon trainer whose `step()` averages the gradients over processes and devices."""
     if size() > 1:
-        groups = GRADIENT_GROUPS_ON_GPUS if devices[0].device_type == 'gpu' else 0
-        return _horovod.DistributedTrainer(params, optimizer, num_groups=groups)
+        return _horovod.DistributedTrainer(params, optimizer, num_groups=GRADIENT_GROUPS[devices[0].device_type])
     return mx.gluon.Trainer(params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False)
 
 

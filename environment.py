@@ -9,7 +9,6 @@ import os
 import platform
 from argparse import Namespace
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -24,6 +23,7 @@ from options import ArgumentParser
 PROJECT = Path(__file__).resolve().parent
 # Those whose versions change numbers or what processes say to each other.
 PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
+PACKAGES += ('nvidia-cublas-cu11', 'nvidia-cudnn-cu11', 'nvidia-nccl-cu11')
 FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
 HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
 
@@ -31,11 +31,7 @@ HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
 def versions():
     """Versions by name, of Python, of the packages that are there, and of this one's own code (a hash)."""
     found = {'Python': platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    found.update({package: cuda.version_of(package) for package in PACKAGES if cuda.version_of(package)})
     return {**found, 'this package': code_hash()}
 
 
@@ -55,8 +51,12 @@ def horovod_operations():
     return {name: bool(getattr(horovod, f'{name}_built')()) for name in HOROVOD_OPERATIONS}
 
 
-def describe():
-    """Rows (what, what was found) about this machine."""
+def describe(driver):
+    """Rows (what, what was found) about this machine.
+
+    Args:
+        driver: a `cuda.Driver`, or why there is none.
+    """
     # Before Horovod, or DALI crashes; see dali.py.
     dali = _describe_dali()
     features = mx.runtime.Features()
@@ -70,29 +70,27 @@ def describe():
         ('MXNet was built with', ', '.join(enabled)),
         ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
         ('DALI', dali),
-        *describe_gpus(),
+        *describe_gpus(driver),
         ('threads of a process (OMP_NUM_THREADS)', threads),
     ]
 
 
-def describe_gpus():
+def describe_gpus(driver):
     """Rows about what MXNet was built to compute on, NVIDIA's driver, and its GPUs."""
     rows = [('MXNet computes on', _describe_devices())]
-    try:
-        driver = cuda.read_driver()
-    except UserError as error:
-        # Without what to do about it: there need not be one.
-        return [*rows, ('GPUs', f'none: {str(error).split(":")[0]}')]
+    if isinstance(driver, str):
+        return [*rows, ('GPUs', driver)]
     rows.append(('NVIDIA driver', driver.version))
     for number, gpu in enumerate(driver.gpus):
         major, minor = gpu.capability
-        rows.append((f'GPU {number}', f'{gpu.name}, compute capability {major}.{minor}, {gpu.memory / 2**30:.0f} GiB'))
-    return [*rows, ('GPUs that MXNet sees', mx.context.num_gpus())]
+        memory = '' if gpu.memory is None else f', {gpu.memory / 2**30:.0f} GiB'
+        rows.append((f'GPU {number}', f'{gpu.name}, compute capability {major}.{minor}{memory}'))
+    return [*rows, ('GPUs that MXNet sees', compat.count_gpus())]
 
 
 def _describe_devices():
     if not mx.runtime.Features().is_enabled('CUDA'):
-        return 'CPUs'
+        return 'CPUs (for GPUs: scripts/setup.sh --gpu)'
     if not cuda.has_wheel():
         return "CPUs and GPUs, as the container's manual says"
     capabilities = ', '.join(f'{major}.{minor}' for major, minor in cuda.CAPABILITIES)
@@ -119,17 +117,26 @@ def _describe_dali():
     return 'reads the data'
 
 
+def find_driver():
+    """A `cuda.Driver`, or why there is none."""
+    try:
+        return cuda.read_driver()
+    except UserError as error:
+        return str(error)
+
+
 def main():
     parser = ArgumentParser(description='Prints what this machine has to offer.')
     parser.add_argument('--json', action='store_true', help='as JSON, for programs')
     with one_line_errors():
-        rows = describe()
+        driver = find_driver()
+        rows = describe(driver)
         if parser.parse_args().json:
             print(json.dumps(dict(rows)))
         else:
             print(tabulate(rows, tablefmt='plain', disable_numparse=True))
-        if 'NVIDIA driver' in dict(rows):
-            cuda.check_supported(cuda.read_driver())
+        if not isinstance(driver, str):
+            cuda.check_supported(driver)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,4 +248,7 @@ def horovodrun_command(args, hosts, worker, python):
     }
     pairs = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
     engine = '--mpi' if args.launcher == 'mpi' else '--gloo'
-    return [str(Path(python).with_name('horovodrun')), engine, '-np', str(args.ngpus), *pairs, *worker]
+    # In containers, programs of packages are not where the interpreter is.
+    beside = Path(python).with_name('horovodrun')
+    program = str(beside) if beside.exists() else shutil.which('horovodrun') or 'horovodrun'
+    return [program, engine, '-np', str(args.ngpus), *pairs, *worker]

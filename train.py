@@ -17,7 +17,7 @@ import launched
 from build import build_model
 from checkpoint import count_classes, load_parameters
 from class_names import data_folders, read_class_names
-from compat import mx
+from compat import count_gpus, mx
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -121,7 +121,7 @@ def add_device_args(parser):
 def choose_device(args):
     """Makes 'cpu' or 'gpu' of `--device auto`."""
     if args.device == 'auto':
-        args.device = 'gpu' if mx.context.num_gpus() else 'cpu'
+        args.device = 'gpu' if count_gpus() else 'cpu'
 
 
 def resolve_device(args):
@@ -131,7 +131,7 @@ def resolve_device(args):
         UserError: the machine cannot do what the options ask for.
     """
     if args.device == 'gpu':
-        check_gpus(max(launched.local_size(), len(args.gpus)))
+        check_gpus(max(launched.local_size(), max(args.gpus) + 1))
     if args.dtype is None:
         args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
     if args.device == 'cpu' and args.dtype == 'float16':
@@ -142,11 +142,13 @@ def check_gpus(needed):
     """Raises `UserError` where there are not so many GPUs, or MXNet cannot use them."""
     if not mx.runtime.Features().is_enabled('CUDA'):
         raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
-    driver = cuda.read_driver()
-    cuda.check_supported(driver)
-    num_gpus = mx.context.num_gpus()
+    if cuda.has_wheel():
+        cuda.check_supported(cuda.read_driver())
+    num_gpus = count_gpus()
+    if num_gpus == 0:
+        raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
     if needed > num_gpus:
-        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use a smaller -n')
+        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use fewer (-n, --gpus)')
 
 
 def resolve_batch_size(args):

@@ -83,7 +83,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         args = options(chosen.batch_size, chosen.load)
-        distributed.initialize(args.kv_store)
+        distributed.initialize(args)
         cv2.setNumThreads(0)
         net, _ = build_inference_model(args, distributed.devices(args))
         paths = write_photographs(Path(folder), chosen.images)

@@ -81,21 +81,29 @@ is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
   [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
-    $VENV/bin/python -c 'import compat; compat.mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' 2>/dev/null
+    $VENV/bin/python -c 'import compat; compat.mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
+      2>/dev/null && sends_with_nccl_if_possible
 }
 
-# The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, or nothing.
+# A toolkit may have come after the environment.
+sends_with_nccl_if_possible() {
+  [ "$device" = cpu ] || [ -z "$(find_cuda)" ] ||
+    $VENV/bin/python -c 'import compat; compat.mx; import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
+}
+
+# The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, and that works with this compiler, or nothing.
 find_cuda() {
   local nvcc
   for nvcc in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda-"$CUDA_MAJOR"*/bin/nvcc "$(command -v nvcc)"; do
-    if [ -x "$nvcc" ] && "$nvcc" --version | grep -q "release $CUDA_MAJOR\."; then
+    if [ -x "$nvcc" ] && "$nvcc" --version | grep -q "release $CUDA_MAJOR\." &&
+      "$nvcc" -x cu -c /dev/null -o /dev/null 2>/dev/null; then
       dirname "$(dirname "$nvcc")"
       return
     fi
   done
 }
 
-# The first argument is the toolkit to send with NCCL with, or nothing.
+# The first argument is the CUDA toolkit for NCCL, or nothing.
 horovod_wheel_folder() {
   local compiler python mxnet
   compiler=$(g++ -dumpfullversion -dumpversion)
@@ -112,40 +120,39 @@ mend_interface() {
   grep -q 'iface = global_context.gloo_iface_;' "$file"
 }
 
-# Puts what Horovod's build needs of MXNet and NCCL into a folder, and prints the environment that tells it so. Without
-# a toolkit it cannot be built for a MXNet that knows CUDA; for the CPU, MXNet's two wheels are the same to it.
+# Tells Horovod's build, by the environment, what to build it with. The folder is for what that takes.
 prepare_horovod() {
   local folder=$1 cuda=$2 nccl
+  export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup"
+  export HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
+  export HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
+  # libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: this comes last and wins.
+  export CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0
   if [ -n "$cuda" ]; then
-    nccl=$($VENV/bin/python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])')
+    nccl=$(python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])') || return
     # The wheel has the library only under the name with the version, which is not the one a linker looks for.
-    mkdir "$folder/nccl"
-    ln -s "$nccl/lib/libnccl.so.2" "$folder/nccl/libnccl.so"
-    echo "HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_CUDA_HOME=$cuda"
-    echo "HOROVOD_NCCL_INCLUDE=$nccl/include HOROVOD_NCCL_LIB=$folder/nccl PYTHONPATH=$PWD/scripts/startup"
-  else
-    $VENV/bin/pip install --quiet --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements.txt)"
-    echo "PYTHONPATH=$folder/mxnet:$PWD/scripts/startup"
+    mkdir "$folder/nccl" && ln -s "$nccl/lib/libnccl.so.2" "$folder/nccl/libnccl.so" || return
+    export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME="$cuda"
+    export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$folder/nccl" HOROVOD_NCCL_LINK=SHARED
+  elif [ "$device" = gpu ]; then
+    # Without a toolkit it cannot be built for a MXNet that knows CUDA; for the CPU, both wheels are the same to it.
+    pip install --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements.txt)" || return
+    PYTHONPATH="$folder/mxnet:$PYTHONPATH"
   fi
 }
 
-# libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: CXXFLAGS comes last and wins.
 # pip's own wheel cache does not know of these variables, so it is kept out of this.
 build_horovod() {
-  local folder=$1 cuda=$2 log sources variables
+  local folder=$1 cuda=$2 log sources
   log=$(mktemp --suffix=-horovod.log)
   say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
   $VENV/bin/pip install --quiet -r requirements-build.txt
   mkdir -p "$folder.partial"
   sources=$(mktemp -d --suffix=-horovod)
-  variables=$(prepare_horovod "$sources" "$cuda")
   (
-    # shellcheck disable=SC2086  # each word is a variable
-    export PATH="$PWD/$VENV/bin:$PATH" CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 $variables \
-      HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
-      HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
-    pip download --no-cache-dir --no-deps --no-binary :all: --no-build-isolation --dest "$sources" \
-      "horovod==$HOROVOD_VERSION" &&
+    prepare_horovod "$sources" "$cuda" &&
+      pip download --no-cache-dir --no-deps --no-binary :all: --no-build-isolation --dest "$sources" \
+        "horovod==$HOROVOD_VERSION" &&
       tar -xf "$sources"/horovod-*.tar.gz -C "$sources" &&
       mend_interface "$sources/horovod-$HOROVOD_VERSION" &&
       pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
@@ -160,18 +167,19 @@ make_environment() {
   rm -rf $VENV
   say "making $VENV with $("$1" --version)"
   "$1" -m venv $VENV
+  # At once, so that what breaks off here is taken up again for the same device.
+  echo "$device" >$DEVICE
   say "installing the pinned packages"
   $VENV/bin/pip install --quiet -r "$(requirements)"
   $VENV/bin/pip install --quiet --no-deps -r requirements-dev.txt
   if [ "$device" = gpu ]; then
     cuda=$(find_cuda)
-    [ -n "$cuda" ] || say "no CUDA $CUDA_MAJOR toolkit (nvcc) is here: Horovod is built with Gloo and without NCCL," \
-      'for CPUs alone; several GPUs of this machine train with --kv-store device'
+    [ -n "$cuda" ] || say "no CUDA $CUDA_MAJOR toolkit whose nvcc works with this g++ is here: Horovod is built with" \
+      'Gloo and without NCCL, for CPUs alone; several GPUs of this machine train with --kv-store device'
   fi
   wheels=$(horovod_wheel_folder "$cuda")
   compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels" "$cuda"
   $VENV/bin/pip install --quiet --no-deps "$wheels"/horovod-*.whl
-  echo "$device" >$DEVICE
   fingerprint $VENV/bin/python >$STAMP
   is_whole || die "the new environment cannot import MXNet and Horovod; try: $VENV/bin/python -c 'import horovod.mxnet'"
   say "done"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cuda
+from compat import mx
 from errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -20,19 +21,23 @@ VALIDATION_IMAGES_PER_CLASS = 7
 # The smallest network on the small data set.
 SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '16')
 
-# All GPUs are hidden, but from tests that take them; see `device`.
-VISIBLE_GPUS = os.environ.get('CUDA_VISIBLE_DEVICES')
+# All GPUs are hidden, but from tests that take them; see `device`. pytest's workers inherit this.
+ALL = 'all'
+VISIBLE_GPUS = os.environ.setdefault('GPUS_FOR_TESTS', os.environ.get('CUDA_VISIBLE_DEVICES', ALL))
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 def count_gpus():
     """(number of GPUs, why there is none)."""
     try:
-        gpus = cuda.read_driver().gpus
+        count = len(cuda.read_driver().gpus)
     except UserError as error:
         return 0, f'no GPU: {error}'
-    visible = range(len(gpus)) if VISIBLE_GPUS is None else VISIBLE_GPUS.split(',')
-    return len(visible), 'no GPU: CUDA_VISIBLE_DEVICES hides them'
+    if not mx.runtime.Features().is_enabled('CUDA'):
+        return 0, 'MXNet here is for CPUs: scripts/setup.sh --gpu'
+    if VISIBLE_GPUS != ALL:
+        count = len([number for number in VISIBLE_GPUS.split(',') if number])
+    return count, 'no GPU: CUDA_VISIBLE_DEVICES hides them'
 
 
 def pytest_collection_modifyitems(items):
@@ -52,7 +57,7 @@ def pytest_collection_modifyitems(items):
 def device(request, monkeypatch):
     """Tests that use it run on the CPU, and once more on the GPUs where there are some."""
     if request.param == 'gpu':
-        if VISIBLE_GPUS is None:
+        if VISIBLE_GPUS == ALL:
             monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
         else:
             monkeypatch.setenv('CUDA_VISIBLE_DEVICES', VISIBLE_GPUS)

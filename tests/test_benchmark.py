@@ -15,13 +15,13 @@ from processes import assert_nothing_is_left
 from errors import UserError
 from sweep import Sweep, markdown_tables, text_tables
 
+pytestmark = pytest.mark.usefixtures('device')
+
 SMALLEST = ['--data-backend', 'synthetic', '--num-examples', '320']
 SMALLEST += ['--image-shape', '3,32,32', '--num-layers', '18']
 # In place of runner: says with which options it was called, and does as the test wants.
 STAND_IN = """#!{python}
 import json, os, sys, time
-
-pytestmark = pytest.mark.usefixtures('device')
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 pair = options['-n'], options['-b']
 with open({calls!r}, 'a') as calls:

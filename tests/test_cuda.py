@@ -9,6 +9,7 @@ from conftest import assert_user_error, call, succeed
 from nvidia_driver import GPU_NAME, make_driver
 
 import cuda
+import train
 from errors import UserError
 
 SHOW = 'import json, cuda; driver = cuda.read_driver(); print(json.dumps([driver.version, driver.gpus]))'
@@ -65,15 +66,15 @@ def test_other_gpus(tmp_path, wheel, capability):
     check = 'cuda.check_supported(cuda.read_driver())'
     number = '.'.join(map(str, capability))
     result = run(check, driver, wheel)
-    assert_user_error(result, f'GPU 0, {GPU_NAME}, has compute capability {number}', '5.0 to 8.9', "NVIDIA's container")
+    assert_user_error(result, f'{GPU_NAME} has compute capability {number}', '5.0 to 8.9', "NVIDIA's container")
     # MXNet of a container has its own list.
     assert run(check, driver).returncode == 0
 
 
 def test_old_driver(tmp_path, wheel):
-    driver = make_driver(tmp_path / 'driver', version='440.33.01')
+    driver = make_driver(tmp_path / 'driver', version='515.105.01')
     result = run('cuda.check_supported(cuda.read_driver())', driver, wheel)
-    assert_user_error(result, "NVIDIA's driver 440.33.01 is too old", 'from 450.80 on')
+    assert_user_error(result, "NVIDIA's driver 515.105.01 is too old", 'from 520.61 on')
 
 
 def test_missing_library(wheel):
@@ -89,7 +90,7 @@ def test_library_of_another_major_version(tmp_path, wheel):
     (metadata / 'METADATA').write_text('Metadata-Version: 2.1\nName: nvidia-cuda-runtime-cu11\nVersion: 12.0\n')
     (folder / 'nvidia' / 'cuda_runtime' / 'lib').mkdir(parents=True)
     (folder / 'nvidia' / 'cuda_runtime' / 'lib' / 'libcudart.so.12').touch()
-    assert_user_error(run('cuda.load_libraries()', wheel), 'libcudart.so.11.0', '12.0 does not have it')
+    assert_user_error(run('cuda.load_libraries()', wheel), 'libcudart.so.11.0', 'No such file')
 
 
 def test_nothing_is_loaded_for_cpus():
@@ -102,7 +103,7 @@ def test_check_shows_the_driver(tmp_path):
     rows = dict(line.split('  ', 1) for line in shown.splitlines() if '  ' in line)
     assert rows['NVIDIA driver'].strip() == '535.161.08'
     assert rows['GPU 0'].strip() == f'{GPU_NAME}, compute capability 7.0, 16 GiB'
-    assert rows['MXNet computes on'].strip() == 'CPUs'
+    assert rows['MXNet computes on'].strip() == 'CPUs (for GPUs: scripts/setup.sh --gpu)'
     assert rows['GPUs that MXNet sees'].strip() == '0'
 
 
@@ -111,3 +112,14 @@ def test_setup_without_a_driver(tmp_path):
         pytest.skip('this machine has a driver')
     assert_user_error(call('scripts/setup.sh', '--gpu'), "--gpu: NVIDIA's driver (libcuda.so.1) is missing", '--cpu')
     assert_user_error(call('scripts/setup.sh', '--cuda'), '--cuda: there are --cpu and --gpu')
+
+
+@pytest.mark.parametrize(
+    ('found', 'message'), [(0, 'MXNet sees no GPU here'), (1, 'this takes 2 GPUs, and MXNet sees 1')]
+)
+def test_more_than_the_gpus_there_are(monkeypatch, found, message):
+    """MXNet for GPUs is not here, nor are GPUs: what it would say is put in its place."""
+    monkeypatch.setattr(train.mx.runtime.Features, 'is_enabled', lambda _, name: True)
+    monkeypatch.setattr(train, 'count_gpus', lambda: found)
+    with pytest.raises(UserError, match=message):
+        train.check_gpus(2)

@@ -54,6 +54,22 @@ def test_mxnet_is_the_one_for_gpus(project, driver):
     assert succeed(project, '.venv/bin/python', '-c', code, env=driver).split() == ['1.9.1', 'True', '0']
 
 
+LATE = """
+import ctypes
+from compat import mx
+for name in ('libcudnn_ops_train.so.8', 'libcudnn_cnn_train.so.8'):
+    ctypes.CDLL(name)
+nvrtc, program = ctypes.CDLL('libnvrtc.so.11.2'), ctypes.c_void_p()
+assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), b'__global__ void f() {}', b'f.cu', 0, None, None) == 0
+assert nvrtc.nvrtcCompileProgram(program, 0, None) == 0
+"""
+
+
+def test_libraries_that_are_opened_late(project, driver):
+    """Parts of cuDNN in the first backward pass, and what compiles fused operators."""
+    succeed(project, '.venv/bin/python', '-c', LATE, env=driver)
+
+
 def test_trains_on_the_cpu(project, driver, tmp_path):
     options = ('--data-backend', 'synthetic', '--num-examples', '640', '-e', '1', '--workspace', tmp_path)
     succeed(project, './runner', '--device', 'cpu', '--mode', 'train', *NETWORK, *options, env=driver)
@@ -98,11 +114,11 @@ def test_driver_without_a_gpu(project, tmp_path):
 
 
 def test_driver_that_is_too_old(project, tmp_path):
-    assert_user_error(train(project, env=make_driver(tmp_path / 'driver', version='418.87')), '418.87 is too old')
+    assert_user_error(train(project, env=make_driver(tmp_path / 'driver', version='515.105')), '515.105 is too old')
 
 
 def test_more_than_the_gpus_there_are(project, driver, tmp_path):
-    assert_user_error(train(project, '-n', '2', '--workspace', tmp_path, env=driver), 'this takes 2 GPUs')
+    assert_user_error(train(project, '-n', '2', '--workspace', tmp_path, env=driver), 'MXNet sees no GPU here')
 
 
 @pytest.mark.parametrize('name', ['libcudnn.so.8', 'libnccl.so.2'])

@@ -33,6 +33,13 @@ def visible_files(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith('.'))
 
 
+def test_each_device_has_its_turn(device, small_data, tmp_path):
+    train_small(small_data, tmp_path, '-e', '1', '--benchmark-iters', '2')
+    lines = [json.loads(line[len('DLLL ') :]) for line in (tmp_path / 'dllogger_log.log').read_text().splitlines()]
+    assert next(line['data']['device'] for line in lines if line.get('step') == 'PARAMETER') == device
+
+
+@pytest.mark.only_on_cpu('the run that it looks at is on a CPU')
 def test_workspace_after_training(trained):
     names = ['classes.txt', 'dllogger_log.log', 'log.log', 'model_best.params', 'model_resume.json']
     names += [f'model_resume_0002_000000_{part}.params' for part in ('optimizer', 'parameters')] + ['report.json']
@@ -51,6 +58,7 @@ def test_workspace_after_training(trained):
     assert all(value * 70 == pytest.approx(round(value * 70)) for value in report['metrics']['val.top1'])
 
 
+@pytest.mark.only_on_cpu('the run that it looks at is on a CPU')
 def test_dllogger_lines_of_a_run(trained):
     lines = [json.loads(line[5:]) for line in (trained / 'dllogger_log.log').read_text().splitlines()]
     logged = [line for line in lines if line['type'] == 'LOG']

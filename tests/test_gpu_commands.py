@@ -16,7 +16,7 @@ from models import get_model, initialize
 from train import parse_args
 
 SECTIONS = ('## On a GPU server', '## On a cluster')
-# `$ command`, and what it prints; made with `python tests/test_gpu_commands.py`.
+# `$ command`, and what it prints; made with `PYTHONPATH=. python tests/test_gpu_commands.py`.
 EXPECTED = Path(__file__).parent / 'data' / 'gpu_commands.txt'
 PLACE = '/home/me/imagenet-mxnet'
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_small
 from processes import assert_nothing_is_left, read_until, worker
 
+import distributed
 from report import read_report
 from resume import read_manifest
 
@@ -196,6 +197,7 @@ np.random.seed(3)
 net = make()
 freeze_batch_norm(net)
 distributed.broadcast(net.collect_params())
+distributed.GRADIENT_GROUPS['cpu'] = {groups}
 step = TrainingStep(make_args(batch_size=64), net, [mx.cpu()])
 random = np.random.RandomState(5)
 share = 64 // distributed.size()
@@ -210,9 +212,10 @@ np.savez({out!r} + f'/{{distributed.size()}}.{{distributed.rank()}}.npz', **arra
 
 
 @pytest.mark.only_on_cpu('it is written for CPUs')
-def test_two_processes_step_as_one_with_the_whole_batch(tmp_path):
+@pytest.mark.parametrize('groups', distributed.GRADIENT_GROUPS.values())
+def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups):
     for processes in (1, 2):
-        result = in_parallel(tmp_path, processes, TEN_STEPS.format(out=str(tmp_path)))
+        result = in_parallel(tmp_path, processes, TEN_STEPS.format(out=str(tmp_path), groups=groups))
         assert result.returncode == 0, result.stdout + result.stderr
     one, first, second = (np.load(tmp_path / f'{name}.npz') for name in ('1.0', '2.0', '2.1'))
     for name in one.files:
