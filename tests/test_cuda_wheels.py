@@ -105,7 +105,7 @@ def train(project, *options, env):
 
 
 def test_no_driver(project):
-    assert_user_error(train(project, env={}), "libcuda.so.1 is missing: install NVIDIA's driver")
+    assert_user_error(train(project, env={}), 'libcuda.so.1, which MXNet for GPUs needs, is missing', 'install')
 
 
 def test_driver_without_a_gpu(project, tmp_path):
