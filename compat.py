@@ -89,24 +89,6 @@ def return_free_memory():
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def count_gpus():
-    """The number of GPUs that MXNet sees.
-
-    Raises:
-        UserError: there are some, and MXNet cannot use them.
-    """
-    mxnet = __getattr__('mx')
-    try:
-        count = mxnet.context.num_gpus()
-    except mxnet.base.MXNetError as error:
-        raise UserError(f'MXNet cannot use the GPUs here ({str(error).strip().splitlines()[-1]})') from None
-    is_hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
-    if count == 0 and cuda.has_wheel() and Path('/dev/nvidia0').exists() and not is_hidden:
-        # MXNet sees none where the driver is too old, too.
-        cuda.check_supported(cuda.read_driver())
-    return count
-
-
 def __getattr__(name):
     if name == 'mx':
         # Programs import this at their very start, before any handler of errors; without MXNet there is nothing to do.

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import compat
+import cuda
 import launched
 import slurm
 from compat import mx
@@ -23,6 +24,23 @@ GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
 
 _horovod = None
 _broadcasts = 0
+
+
+def count_gpus():
+    """The number of GPUs that MXNet sees.
+
+    Raises:
+        UserError: there are some, and MXNet cannot use them.
+    """
+    try:
+        count = mx.context.num_gpus()
+    except mx.base.MXNetError as error:
+        raise UserError(f'MXNet cannot use the GPUs here ({str(error).strip().splitlines()[-1]})') from None
+    is_hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
+    if count == 0 and cuda.has_wheel() and Path('/dev/nvidia0').exists() and not is_hidden:
+        # MXNet sees none where the driver is too old, too.
+        cuda.check_supported(cuda.read_driver())
+    return count
 
 
 def load_horovod(args):

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 import compat
 import cuda
+import distributed
 from compat import mx
 from errors import UserError, one_line_errors
 from options import ArgumentParser
@@ -85,7 +86,7 @@ def describe_gpus(driver):
         major, minor = gpu.capability
         memory = '' if gpu.memory is None else f', {gpu.memory / 2**30:.0f} GiB'
         rows.append((f'GPU {number}', f'{gpu.name}, compute capability {major}.{minor}{memory}'))
-    return [*rows, ('GPUs that MXNet sees', compat.count_gpus())]
+    return [*rows, ('GPUs that MXNet sees', distributed.count_gpus())]
 
 
 def _describe_devices():

@@ -17,7 +17,7 @@ import launched
 from build import build_model
 from checkpoint import count_classes, load_parameters
 from class_names import data_folders, read_class_names
-from compat import count_gpus, mx
+from compat import mx
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -121,7 +121,7 @@ def add_device_args(parser):
 def choose_device(args):
     """Makes 'cpu' or 'gpu' of `--device auto`."""
     if args.device == 'auto':
-        args.device = 'gpu' if count_gpus() else 'cpu'
+        args.device = 'gpu' if distributed.count_gpus() else 'cpu'
 
 
 def resolve_device(args):
@@ -144,7 +144,7 @@ def check_gpus(needed):
         raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
     if cuda.has_wheel():
         cuda.check_supported(cuda.read_driver())
-    num_gpus = count_gpus()
+    num_gpus = distributed.count_gpus()
     if num_gpus == 0:
         raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
     if needed > num_gpus:

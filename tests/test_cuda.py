@@ -120,6 +120,6 @@ def test_setup_without_a_driver(tmp_path):
 def test_more_than_the_gpus_there_are(monkeypatch, found, message):
     """MXNet for GPUs is not here, nor are GPUs: what it would say is put in its place."""
     monkeypatch.setattr(train.mx.runtime.Features, 'is_enabled', lambda _, name: True)
-    monkeypatch.setattr(train, 'count_gpus', lambda: found)
+    monkeypatch.setattr(train.distributed, 'count_gpus', lambda: found)
     with pytest.raises(UserError, match=message):
         train.check_gpus(2)
