@@ -10,16 +10,14 @@ import importlib
 import os
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 
 import cuda
 import launched
+import processor
 from errors import UserError, one_line_errors
 
-# Of x86-64 Linux; see Documentation/arch/x86/xstate.rst in its sources.
-SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
 
 
@@ -43,7 +41,7 @@ def _import_mxnet():
     # bind to the same ones.
     if os.environ.get('OMP_PROC_BIND') == 'true':
         os.sched_setaffinity(0, own_cores)
-    allow_matrix_tiles()
+    processor.allow_matrix_tiles()
     cuda.load_libraries()
     with warnings.catch_warnings():
         # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
@@ -54,18 +52,6 @@ def _import_mxnet():
             raise UserError(
                 f'{sys.executable} has no {error.name}; run scripts/setup.sh, or activate an environment with MXNet'
             ) from error
-
-
-def allow_matrix_tiles():
-    """Lets oneDNN compute int8 and bfloat16 with the processor's matrix tiles (AMX), where it has them.
-
-    MXNet's oneDNN is older than the kernel's rule that a process must ask before it may use them: it leaves them alone
-    unless it is told, and then does not ask. What the user says in DNNL_MAX_CPU_ISA wins.
-    """
-    if ' amx_int8' not in Path('/proc/cpuinfo').read_text(encoding='utf-8'):
-        return
-    if ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0:
-        os.environ.setdefault('DNNL_MAX_CPU_ISA', 'AVX512_CORE_AMX')
 
 
 def start_mixed_precision(dtype):

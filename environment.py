@@ -17,6 +17,7 @@ from tabulate import tabulate
 import compat
 import cuda
 import distributed
+import processor
 from compat import mx
 from errors import UserError, one_line_errors
 from options import ArgumentParser
@@ -71,8 +72,18 @@ def describe(driver):
         ('MXNet was built with', ', '.join(enabled)),
         ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
         ('DALI', dali),
+        *describe_processor(processor.instruction_set()),
         *describe_gpus(driver),
         ('threads of a process (OMP_NUM_THREADS)', threads),
+    ]
+
+
+def describe_processor(found):
+    """Rows about what MXNet can compute with an `InstructionSet`."""
+    return [
+        ('CPU instruction set', processor.describe(found)),
+        ('bfloat16 on the CPU (--amp)', found.bfloat16 or 'none: needs AVX-512'),
+        ('int8 on the CPU (--mode calibrate)', found.int8),
     ]
 
 

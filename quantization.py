@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+import processor
 from build import build_separate
 from checkpoint import named_parameters, write_arrays
 from compat import load_quantization, mx
@@ -129,7 +130,8 @@ def calibrate(args, devices, val_data, log):
         in_float32.append(candidates.pop(0))
         log.say(f'{in_float32[-1]} goes back to float32')
     calibration = {'images': args.calib_images, 'of': source, 'mode': args.calib_mode, 'sha256': digest.hexdigest()}
-    write_int8(args, symbol, arrays, {'calibration': calibration, 'validation': quality, 'in_float32': in_float32})
+    validation = {**quality, 'instruction_set': processor.instruction_set().name}
+    write_int8(args, symbol, arrays, {'calibration': calibration, 'validation': validation, 'in_float32': in_float32})
     log.say(f'wrote {_prefix(args)}: use it with --load {_prefix(args)} and --mode val or pred')
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import cuda
 import distributed
 import launched
+import processor
 from build import build_model
 from checkpoint import count_classes, load_parameters
 from class_names import data_folders, read_class_names
@@ -151,6 +152,24 @@ def check_gpus(needed):
         raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use fewer (-n, --gpus)')
 
 
+def check_processor(args):
+    """Checks that the CPU can compute what the options ask for.
+
+    Returns:
+        Lines for the log, or None in their place.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if args.device != 'cpu':
+        return []
+    is_int8 = args.mode == 'calibrate' or int8_prefix(args.load) is not None
+    return [
+        processor.check_bfloat16('--amp') if args.amp else None,
+        processor.int8_note() if is_int8 else None,
+    ]
+
+
 def resolve_batch_size(args):
     """Checks that the batch can be shared out.
 
@@ -187,7 +206,7 @@ def resolve_args(args):
     check_optimization_args(args)
     check_quantization_args(args)
     check_export_args(args)
-    notes = [resolve_backend(args)]
+    notes = [resolve_backend(args), *check_processor(args)]
     check_data_args(args)
     resolve_batch_size(args)
     if args.load is not None and args.num_classes is None:

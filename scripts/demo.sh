@@ -21,8 +21,8 @@ fi
 
 # Every demo starts a run of its own.
 rm -rf "$run"
-echo "== training"
-./runner -n 1 "${network[@]}" --num-classes 10 -e 10 --warmup-epochs 1 --random-mirror 0 --min-random-area 0.7 \
+echo "== training a ResNet-18 for 8 epochs"
+./runner -n 1 "${network[@]}" --num-classes 10 -e 8 --warmup-epochs 1 --random-mirror 0 --min-random-area 0.7 \
   --seed 1 --workspace "$run" "$@"
 
 echo "== validating the saved checkpoint"

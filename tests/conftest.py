@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import patience
 import pytest
 
 import cuda
@@ -13,7 +16,6 @@ from compat import mx
 from errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
-TIMEOUT_SECONDS = 300
 # Small enough that a run takes seconds; 70 validation images fill no whole number of batches.
 TRAINING_IMAGES_PER_CLASS = 24
 VALIDATION_IMAGES_PER_CLASS = 7
@@ -21,6 +23,7 @@ VALIDATION_IMAGES_PER_CLASS = 7
 # The smallest network on the small data set.
 SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '16')
 
+patience.set_limit()
 # All GPUs are hidden, but from tests that take them; see `device`. pytest's workers inherit this.
 ALL = 'all'
 VISIBLE_GPUS = os.environ.setdefault('GPUS_FOR_TESTS', os.environ.get('CUDA_VISIBLE_DEVICES', ALL))
@@ -68,9 +71,7 @@ def call(*command, **settings):
     """Runs a program of the project as a user would and returns the completed process, its output as text."""
     command = [str(part) for part in command]
     environment = {**os.environ, **settings.pop('env', {})}
-    return subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, **settings
-    )
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, **settings)
 
 
 def succeed(*command, **settings):
@@ -78,6 +79,30 @@ def succeed(*command, **settings):
     result = call(*command, **settings)
     assert result.returncode == 0, f'{command}\n{result.stdout}\n{result.stderr}'
     return result.stdout
+
+
+@pytest.fixture
+def start():
+    """Starts programs as a user would; what is still running at the end of the test is killed.
+
+    Both outputs come through one pipe, as text, unless the settings of `subprocess.Popen` say otherwise.
+    """
+    started = []
+
+    def start(*command, **settings):
+        settings = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True, **settings}
+        environment = {**os.environ, **settings.pop('env', {})}
+        command = [str(part) for part in command]
+        started.append(subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, **settings))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in filter(None, (process.stdout, process.stderr)):
+            stream.close()
 
 
 def assert_user_error(result, *expected):

@@ -1,8 +1,7 @@
 """Finding, watching and waiting for the processes of a run."""
 
-import time
-
 import psutil
+from patience import wait_until
 
 
 def processes_of(workspace):
@@ -36,7 +35,4 @@ def read_until(process, beginning):
 
 
 def assert_nothing_is_left(workspace):
-    give_up = time.monotonic() + 15
-    while processes_of(workspace):
-        assert time.monotonic() < give_up, processes_of(workspace)
-        time.sleep(0.2)
+    wait_until(lambda: not processes_of(workspace))

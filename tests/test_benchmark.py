@@ -9,7 +9,8 @@ import time
 
 import cv2
 import pytest
-from conftest import PROJECT, assert_user_error, call, succeed
+from conftest import assert_user_error, call, succeed
+from patience import wait_until
 from processes import assert_nothing_is_left
 
 from errors import UserError
@@ -105,13 +106,17 @@ def test_warmup_is_left_out_and_speeds_are_averaged_by_time(tmp_path, stand_in):
 
 def test_runs_that_fail_are_told_and_the_sweep_goes_on(tmp_path, stand_in):
     executable = stand_in(**{'1x2': 'hang', '1x4': 'crash', '1x8': 'die'})
-    options = ('-b', '1,2,4,8,16', '-e', '3', '--mode', 'train', '--executable', executable, '--timeout', '2')
+    started = time.monotonic()
+    succeed(executable, '-n', '1', '-b', '16', '--workspace', tmp_path)
+    limit = math.ceil(10 * (time.monotonic() - started))
+    (tmp_path / 'calls').unlink()
+    options = ('-b', '1,2,4,8,16', '-e', '3', '--mode', 'train', '--executable', executable, '--timeout', limit)
     result = call(*benchmark(*options, '-o', tmp_path / 'out.json', '--markdown', tmp_path / 'out.md'))
     assert result.returncode == 1
     out = results(tmp_path / 'out.json')
     assert out['failures'] == {
         '1': {
-            '2': 'took more than 2 s',
+            '2': f'took more than {limit} s',
             '4': 'ended with exit code 2: a batch of 4 does not fit in memory',
             '8': 'was ended by SIGKILL',
         }
@@ -123,17 +128,14 @@ def test_runs_that_fail_are_told_and_the_sweep_goes_on(tmp_path, stand_in):
         assert '[2] 1 x 4: ended with exit code 2: a batch of 4 does not fit in memory' in text
 
 
-def test_interrupted_sweep_goes_on(tmp_path, stand_in):
+def test_interrupted_sweep_goes_on(start, tmp_path, stand_in):
     out, calls = tmp_path / 'out.json', tmp_path / 'calls'
     options = ('-b', '1,2,4', '-e', '3', '--mode', 'train', '--executable')
     command = benchmark(*options, stand_in(**{'1x2': 'hang'}), '-o', out)
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    give_up = time.monotonic() + 60
-    while not calls.exists() or '1 2' not in calls.read_text():
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
+    process = start(*command, stderr=subprocess.PIPE)
+    wait_until(lambda: calls.exists() and '1 2' in calls.read_text(), process)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate()
     assert process.returncode == 130
     assert errors == ''
     assert f'interrupted; the same command goes on from {out}' in output

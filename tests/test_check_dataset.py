@@ -6,7 +6,6 @@ import pty
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 from collections import namedtuple
 
@@ -14,7 +13,7 @@ import check_dataset
 import cv2
 import numpy as np
 import pytest
-from conftest import PROJECT, assert_user_error, call
+from conftest import assert_user_error, call
 
 from class_names import read_class_names
 from recordio import MAGIC_BYTES, pack_image, read_index
@@ -499,19 +498,19 @@ class TestBadInput:
         assert_user_error(check(folder, '--threads', '0'), '--threads 0: needed is at least 1')
 
 
-def test_interrupt(tmp_path):
+def test_interrupt(start, tmp_path):
     """The progress bar is on the terminal while images are decoded that take half a minute together."""
     _, image = cv2.imencode('.png', np.zeros((3000, 3000, 3), dtype=np.uint8))
     write_records(tmp_path, range(1000), [pack_image(key, 0, image.tobytes()) for key in range(1000)], 'train')
     master, terminal = pty.openpty()
     command = [*COMMAND, tmp_path, '--repair', tmp_path / 'new']
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=terminal)
+    process = start(*command, stderr=terminal, text=False)
     os.close(terminal)
     shown = b''
     while shown.count(b'train.rec') < 2:
         shown += os.read(master, 4096)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate()
     try:
         while chunk := os.read(master, 4096):
             shown += chunk

@@ -5,11 +5,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, SMALL, assert_user_error, call, succeed
+from conftest import SMALL, assert_user_error, call, succeed
+from patience import wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
 from errors import UserError
@@ -99,6 +99,12 @@ def run(*command):
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
+def listens(name, address):
+    """Whether an sshd answers in a namespace."""
+    scan = ['ip', 'netns', 'exec', name, 'ssh-keyscan', '-T', '1', address]
+    return b'ssh-' in subprocess.run(scan, capture_output=True).stdout
+
+
 @pytest.fixture(scope='module')
 def ssh_key(tmp_path_factory):
     """Two hosts with a network between them and an sshd on each, which lets in the owner of this private key."""
@@ -128,7 +134,8 @@ def ssh_key(tmp_path_factory):
             server = f'{mount}exec /usr/sbin/sshd -D -e -f {folder}/config'
             command = ['ip', 'netns', 'exec', name, 'sh', '-c', server]
             servers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        time.sleep(1)
+        for name, address in zip(NAMES, ADDRESSES):
+            wait_until(lambda name=name, address=address: listens(name, address))
         yield folder / 'key'
     finally:
         for server in servers:
@@ -159,36 +166,35 @@ SETTINGS = {'OMP_NUM_THREADS': '1', 'OMP_PROC_BIND': 'false'}
 SYNTHETIC = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
 
 
-def start_on_both(ssh_key, workspace, order=1):
+def start_on_both(start, ssh_key, workspace, order=1):
     """An endless run, with what it says in one pipe; `order` -1 has rank 0 on the host that is reached over ssh."""
-    command = [*on_first_host(ssh_key, *SMALL, order=order), *SYNTHETIC, '--workspace', str(workspace)]
-    settings = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-    process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **SETTINGS}, **settings)
+    command = on_first_host(ssh_key, *SMALL, order=order)
+    process = start(*command, *SYNTHETIC, '--workspace', workspace, env=SETTINGS)
     read_until(process, 'epoch 1 step 5/')
     return process
 
 
 @pytest.mark.parametrize('order', [1, -1])
-def test_signal_reaches_the_first_worker(ssh_key, tmp_path, order):
-    process = start_on_both(ssh_key, tmp_path, order)
+def test_signal_reaches_the_first_worker(start, ssh_key, tmp_path, order):
+    process = start_on_both(start, ssh_key, tmp_path, order)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate()
     assert process.returncode == 0
     assert 'the same command goes on' in output.splitlines()[-1]
     assert_nothing_is_left(tmp_path)
 
 
-def test_killed_launcher_leaves_no_process_on_any_host(ssh_key, tmp_path):
-    process = start_on_both(ssh_key, tmp_path)
+def test_killed_launcher_leaves_no_process_on_any_host(start, ssh_key, tmp_path):
+    process = start_on_both(start, ssh_key, tmp_path)
     process.kill()
     process.wait()
     assert_nothing_is_left(tmp_path)
 
 
-def test_killed_worker_of_another_host_ends_the_run(ssh_key, tmp_path):
-    process = start_on_both(ssh_key, tmp_path)
+def test_killed_worker_of_another_host_ends_the_run(start, ssh_key, tmp_path):
+    process = start_on_both(start, ssh_key, tmp_path)
     worker(tmp_path, 1).kill()
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate()
     assert process.returncode == 1
     assert output.splitlines()[-1].startswith(f'error: rank 1 on {ADDRESSES[1]} was killed (SIGKILL)')
     assert_nothing_is_left(tmp_path)

@@ -1,7 +1,6 @@
 """launch.py and worker.py: many processes on this machine that start, stop and fail together."""
 
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_small
+from patience import wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
 import distributed
@@ -17,28 +17,15 @@ from resume import read_manifest
 
 pytestmark = pytest.mark.usefixtures('device')
 
-SECONDS_TO_END = 30
 
-
-def start(workspace, *options, processes=2):
-    """A run of several processes, with what it says in one pipe."""
-    command = ['./runner', '-n', processes, *SMALL, '--workspace', workspace, *options]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def command(workspace, *options, processes=2):
+    """A run of several processes."""
+    return ('./runner', '-n', processes, *SMALL, '--workspace', workspace, *options)
 
 
 def wait_for_a_save(workspace):
     """Returns while a checkpoint is being written."""
-    give_up = time.monotonic() + 120
-    while not list(workspace.glob('.model_*')):
-        assert time.monotonic() < give_up
-        time.sleep(0.002)
+    wait_until(lambda: list(workspace.glob('.model_*')))
 
 
 def wait_for_a_validation(process):
@@ -57,24 +44,22 @@ PHASES = {
 @pytest.mark.parametrize('rank', [0, 1])
 @pytest.mark.parametrize('phase', PHASES)
 @pytest.mark.gpus(2)
-def test_killed_worker_ends_the_run(small_data, digits_data, tmp_path, phase, rank):
+def test_killed_worker_ends_the_run(start, small_data, digits_data, tmp_path, phase, rank):
     options, reach = PHASES[phase]
     if phase == 'validation':
         options = ('--data-train', small_data / 'val.rec', '--data-val', digits_data / 'val.rec')
     options = (*options, '--data-root', small_data, '--disp-batches', '2', '--warmup-epochs', '0', '--seed', '1')
-    process = start(tmp_path, *options)
+    process = start(*command(tmp_path, *options))
     reach(process, tmp_path)
     worker(tmp_path, rank).kill()
-    killed = time.monotonic()
-    output, _ = process.communicate(timeout=SECONDS_TO_END)
-    assert time.monotonic() - killed < SECONDS_TO_END
+    output, _ = process.communicate()
     assert process.returncode == 1
     last = output.splitlines()[-1]
     assert last.startswith(f'error: rank {rank} on localhost was killed (SIGKILL)')
     assert 'Traceback' not in output
     assert_nothing_is_left(tmp_path)
     # It goes on, with as many workers or with another number.
-    again = start(tmp_path, *options, processes=1 + rank)
+    again = start(*command(tmp_path, *options, processes=1 + rank))
     said = read_until(again, 'epoch ')
     has_saved = (tmp_path / 'model_resume.json').exists()
     assert ('going on from' in said) == has_saved
@@ -85,14 +70,14 @@ def test_killed_worker_ends_the_run(small_data, digits_data, tmp_path, phase, ra
 
 
 @pytest.mark.gpus(2)
-def test_stopped_run_goes_on_with_another_number_of_workers(small_data, tmp_path):
+def test_stopped_run_goes_on_with_another_number_of_workers(start, small_data, tmp_path):
     """In the middle of an epoch, with the same batch over all: the same examples in the same steps."""
     options = ('--data-root', small_data, '--seed', '7', '-e', '2', '--warmup-epochs', '0', '--disp-batches', '4')
     succeed('./runner', '-n', '2', *SMALL, *options, '-b', '8', '--workspace', tmp_path / 'whole')
-    process = start(tmp_path / 'stopped', *options, '-b', '8')
+    process = start(*command(tmp_path / 'stopped', *options, '-b', '8'))
     read_until(process, 'epoch 2 step 4/')
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate()
     assert process.returncode == 0
     assert 'stopped by SIGTERM' in output or 'stopped by a signal to another process' in output
     again = succeed('./runner', '-n', '1', *SMALL, *options, '--workspace', tmp_path / 'stopped')
@@ -104,12 +89,12 @@ def test_stopped_run_goes_on_with_another_number_of_workers(small_data, tmp_path
     assert all(value * 240 == pytest.approx(round(value * 240)) for value in stopped['train.top1'])
 
 
-def test_other_batch_size_goes_on_after_as_many_examples(small_data, tmp_path):
+def test_other_batch_size_goes_on_after_as_many_examples(start, small_data, tmp_path):
     options = ('--data-root', small_data, '--seed', '7', '-e', '1', '--warmup-epochs', '0', '--disp-batches', '1')
-    process = start(tmp_path, *options, '-b', '8', processes=1)
+    process = start(*command(tmp_path, *options, '-b', '8', processes=1))
     read_until(process, 'epoch 1 step 10/30')
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate()
     done = read_manifest(tmp_path / 'model_resume.json')[0].iteration
     again = succeed('./runner', *SMALL, *options, '--workspace', tmp_path)
     assert f'as many examples are done as in {done // 2} steps of the new batch size' in again
@@ -120,37 +105,39 @@ def test_other_batch_size_goes_on_after_as_many_examples(small_data, tmp_path):
     ('number', 'code', 'said'), [(signal.SIGUSR1, 0, 'stopped by'), (signal.SIGINT, 130, 'interrupted: ')]
 )
 @pytest.mark.gpus(2)
-def test_signals_to_the_launcher(tmp_path, number, code, said):
+def test_signals_to_the_launcher(start, tmp_path, number, code, said):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
-    process = start(tmp_path, *options)
+    process = start(*command(tmp_path, *options))
     read_until(process, 'epoch 1 step 5/')
     process.send_signal(number)
-    output, _ = process.communicate(timeout=SECONDS_TO_END)
+    output, _ = process.communicate()
     assert process.returncode == code
     assert output.splitlines()[-1].startswith(said)
     assert_nothing_is_left(tmp_path)
 
 
 @pytest.mark.gpus(2)
-def test_second_signal_stops_at_once(tmp_path):
+def test_second_signal_stops_at_once(start, tmp_path):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
-    process = start(tmp_path, *options)
+    process = start(*command(tmp_path, *options))
     read_until(process, 'epoch 1 step 5/')
     # Workers that cannot do what they are asked to.
     for rank in range(2):
         worker(tmp_path, rank).send_signal(signal.SIGSTOP)
-    for _ in range(2):
+    # Signals within half a second are one request, so a busy machine may need more than two.
+    while process.poll() is None:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.8)
-    output, _ = process.communicate(timeout=SECONDS_TO_END)
+    output, _ = process.communicate()
     assert process.returncode == 1
     assert output.splitlines()[-1].startswith('error: stopped at once')
     assert_nothing_is_left(tmp_path)
 
 
 @pytest.mark.gpus(2)
-def test_killed_launcher_leaves_no_process(tmp_path):
-    process = start(tmp_path, '--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
+def test_killed_launcher_leaves_no_process(start, tmp_path):
+    options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
+    process = start(*command(tmp_path, *options))
     read_until(process, 'epoch 1 step 5/')
     process.kill()
     process.wait()

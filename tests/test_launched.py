@@ -77,16 +77,15 @@ def test_cores_that_slurm_has_shared_out(monkeypatch):
 
 
 @pytest.mark.parametrize(('chosen', 'expected'), [({}, str(len(own_cores(0, 1)))), ({'OMP_NUM_THREADS': '3'}, '3')])
-def test_bare_training_has_its_cores(tmp_path, chosen, expected):
+def test_bare_training_has_its_cores(start, monkeypatch, tmp_path, chosen, expected):
     """As fast without the launcher; what the user says about threads wins."""
     command = [sys.executable, 'train.py', '--device', 'cpu', '--data-backend', 'synthetic', '--batch-size', '16']
     command += ['--num-layers', '18', '--image-shape', '3,32,32', '--num-examples', '64000', '--disp-batches', '1']
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(('OMP', 'GLIBC'))}
-    settings = {'stdout': subprocess.PIPE, 'text': True, 'env': {**environment, **chosen}}
-    with subprocess.Popen([*command, '--workspace', tmp_path], cwd=PROJECT, **settings) as process:
-        read_until(process, 'epoch 1 step 2/')
-        found = psutil.Process(process.pid).environ()
-        process.kill()
+    for name in [name for name in os.environ if name.startswith(('OMP', 'GLIBC'))]:
+        monkeypatch.delenv(name)
+    process = start(*command, '--workspace', tmp_path, env=chosen)
+    read_until(process, 'epoch 1 step 2/')
+    found = psutil.Process(process.pid).environ()
     assert found['OMP_NUM_THREADS'] == expected
     assert found.get('OMP_PROC_BIND') == (None if chosen else 'true')
     assert ('GLIBC_TUNABLES' in found) != bool(chosen)

@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import subprocess
-import time
 from collections import Counter
 
 import finish_dataset
 import numpy as np
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
+from patience import wait_until
 
 from compat import mx
 from errors import UserError
@@ -128,14 +127,12 @@ def test_image_that_was_not_packed(small_data, tmp_path):
 
 
 @pytest.mark.parametrize('stage', ['train.lst', 'train.rec', 'val.rec'])
-def test_killed_in_the_middle(tree, tmp_path, stage):
+def test_killed_in_the_middle(start, tree, tmp_path, stage):
     """No folder of that name is there, and the next try works."""
     out = tmp_path / 'out'
-    command = [PROJECT / 'scripts' / 'prepare_imagenet.sh', tree, out]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-    while not (tmp_path / '.out.partial' / stage).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    command = ['scripts/prepare_imagenet.sh', tree, out]
+    process = start(*command)
+    wait_until((tmp_path / '.out.partial' / stage).exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()

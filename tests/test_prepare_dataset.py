@@ -7,13 +7,13 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
+from patience import wait_until
 from test_prepare import FILES, read_records
 
 from images import decode_image
@@ -30,12 +30,6 @@ def prepare(*arguments):
 
 def try_to_prepare(*arguments, **settings):
     return call(sys.executable, PROGRAM, *arguments, **settings)
-
-
-def start(*arguments, **settings):
-    command = [str(part) for part in (sys.executable, PROGRAM, *arguments)]
-    settings = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **settings}
-    return subprocess.Popen(command, text=True, **settings)
 
 
 def random_image(height, width, seed=0):
@@ -123,9 +117,11 @@ def large_data(large_tree):
 def wait_for(process, work, num_done):
     """Until the state of a run has so many images."""
     state = work / 'state.json'
-    while not state.exists() or sum(json.loads(state.read_text())['done'].values()) < num_done:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+
+    def is_reached():
+        return state.exists() and sum(json.loads(state.read_text())['done'].values()) >= num_done
+
+    wait_until(is_reached, process)
 
 
 # What is packed
@@ -424,11 +420,11 @@ def test_existing_data_set_is_left_alone(split_tree, tmp_path):
 # Runs that are stopped
 
 
-def test_killed_run_goes_on(large_tree, large_data, tmp_path):
+def test_killed_run_goes_on(start, large_tree, large_data, tmp_path):
     """Three runs, two of them killed, make the files of one."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     for num_done in (IMAGES_BETWEEN_SAVES, 2 * IMAGES_BETWEEN_SAVES):
-        process = start(large_tree, out, *LARGE_OPTIONS)
+        process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
         wait_for(process, work, num_done)
         process.kill()
         process.communicate()
@@ -440,9 +436,9 @@ def test_killed_run_goes_on(large_tree, large_data, tmp_path):
     assert not work.exists()
 
 
-def test_interrupted_run_goes_on(large_tree, large_data, tmp_path):
+def test_interrupted_run_goes_on(start, large_tree, large_data, tmp_path):
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
-    process = start(large_tree, out, *LARGE_OPTIONS)
+    process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
     wait_for(process, work, IMAGES_BETWEEN_SAVES)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
@@ -468,10 +464,10 @@ def test_full_disk(large_tree, large_data, tmp_path):
     assert contents(out) == contents(large_data)
 
 
-def test_stopped_run_keeps_others_out(large_tree, large_data, tmp_path):
+def test_stopped_run_keeps_others_out(start, large_tree, large_data, tmp_path):
     """Both a second run at the same time, and one with other options later."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
-    process = start(large_tree, out, *LARGE_OPTIONS)
+    process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
     wait_for(process, work, IMAGES_BETWEEN_SAVES)
     process.send_signal(signal.SIGSTOP)
     assert_user_error(try_to_prepare(large_tree, out, *LARGE_OPTIONS), work, 'another run is at work')
@@ -485,10 +481,10 @@ def test_stopped_run_keeps_others_out(large_tree, large_data, tmp_path):
     assert contents(out) == contents(large_data)
 
 
-def test_progress_bar_on_a_terminal(split_tree, tmp_path):
+def test_progress_bar_on_a_terminal(start, split_tree, tmp_path):
     (split_tree / 'train' / 'cat' / 'cut.jpg').write_bytes((split_tree / 'train' / 'cat' / '0.jpg').read_bytes()[:-50])
     master, terminal = pty.openpty()
-    process = start(split_tree, tmp_path / 'out', stderr=terminal)
+    process = start(sys.executable, PROGRAM, split_tree, tmp_path / 'out', stderr=terminal)
     os.close(terminal)
     shown = b''
     try:

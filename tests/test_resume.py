@@ -5,13 +5,16 @@ import os
 import random
 import shutil
 import signal
-import subprocess
+import sys
 import time
+from pathlib import Path
 
-import psutil
 import pytest
-from conftest import PROJECT, SMALL, TIMEOUT_SECONDS, assert_user_error, call, succeed
+from conftest import SMALL, assert_user_error, call, succeed
+from patience import wait_until
+from processes import read_until, worker
 
+import processor
 from compat import mx
 from files import file_sha256
 from report import read_report
@@ -43,24 +46,15 @@ EXACT_METRICS = ('train.loss', 'train.top1', 'val.loss', 'val.top1', 'ema.top1',
 
 
 def command(data, workspace, *options):
-    return [
-        str(part) for part in ('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *OPTIONS, *options)
-    ]
+    return ('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *OPTIONS, *options)
 
 
-def stop_at(line, number, data, workspace, *options):
-    """Starts a run, sends it a signal when it says a line, and returns its exit code and output."""
-    process = subprocess.Popen(
-        command(data, workspace, *options), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines = []
-    for found in process.stdout:
-        lines.append(found)
-        if found.startswith(line):
-            process.send_signal(number)
-            break
-    rest, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-    return process.returncode, ''.join(lines) + rest
+def stop_at(line, number, process):
+    """Sends a run a signal when it prints a line, and returns its exit code and output."""
+    beginning = read_until(process, line)
+    process.send_signal(number)
+    rest, _ = process.communicate()
+    return process.returncode, beginning + rest
 
 
 def outcome(workspace):
@@ -72,13 +66,14 @@ def outcome(workspace):
 
 @pytest.mark.parametrize('backend', ['mxnet', 'dali-cpu'])
 @pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
-def test_stopped_runs_end_as_if_they_had_not_been(small_data, tmp_path, backend):
+def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, backend):
     options = ('--data-backend', backend)
     succeed(*command(small_data, tmp_path / 'whole', *options))
     expected = outcome(tmp_path / 'whole')
     assert len(expected[0]['train.loss']) == 4
 
-    code, _ = stop_at('epoch 3 step 5/', signal.SIGKILL, small_data, tmp_path / 'killed', *options)
+    process = start(*command(small_data, tmp_path / 'killed', *options))
+    code, _ = stop_at('epoch 3 step 5/', signal.SIGKILL, process)
     assert code == -signal.SIGKILL
     again = succeed(*command(small_data, tmp_path / 'killed', *options))
     assert 'going on from' in again
@@ -87,7 +82,8 @@ def test_stopped_runs_end_as_if_they_had_not_been(small_data, tmp_path, backend)
 
     # In the middle of an epoch, and then again in another one.
     for line in ('epoch 2 step 5/', 'epoch 3 step 10/'):
-        code, output = stop_at(line, signal.SIGTERM, small_data, tmp_path / 'stopped', *options)
+        process = start(*command(small_data, tmp_path / 'stopped', *options))
+        code, output = stop_at(line, signal.SIGTERM, process)
         assert code == 0
         assert 'stopped by SIGTERM in epoch' in output
         assert output.rstrip().endswith('the same command goes on')
@@ -183,66 +179,52 @@ def test_damaged_manifest(small_data, workspace, content):
     assert_user_error(call(*command(small_data, workspace)), 'model_resume.json', 'checkpoint')
 
 
-def test_second_run_in_a_workspace(small_data, workspace):
-    process = subprocess.Popen(command(small_data, workspace), cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    try:
-        for line in process.stdout:
-            if line.startswith('epoch 3 step'):
-                break
-        assert_user_error(call(*command(small_data, workspace)), workspace, 'another run is at work there')
-    finally:
-        process.kill()
-        process.communicate()
+def test_second_run_in_a_workspace(start, small_data, workspace):
+    process = start(*command(small_data, workspace, '-e', '4000'))
+    read_until(process, 'epoch 3 step')
+    assert_user_error(call(*command(small_data, workspace)), workspace, 'another run is at work there')
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.gpus(2)
-def test_two_processes_agree_to_stop(small_data, tmp_path, number):
+def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
     """A signal to one of them stops both."""
-    process = subprocess.Popen(
-        command(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '300'),
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        for line in process.stdout:
-            if 'epoch 2 step' in line:
-                break
-        below = psutil.Process(process.pid).children(recursive=True)
-        workers = [worker for worker in below if 'train.py' in ' '.join(worker.cmdline()[1:2])]
-        (second,) = [worker for worker in workers if worker.environ().get('HOROVOD_RANK') == '1']
-        second.send_signal(number)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    process = start(*command(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '300'))
+    read_until(process, 'epoch 2 step')
+    worker(tmp_path, 1).send_signal(number)
+    output, _ = process.communicate()
     assert process.returncode == 0, output
     assert 'stopped by' in output
     assert (tmp_path / 'model_resume.json').exists()
 
 
-def test_second_signal_stops_at_once(small_data, tmp_path):
-    """The first is waited for until the end of a step, which here is long."""
-    options = ['--data-backend', 'synthetic', '-b', '48', '--image-shape', '3,224,224', '--num-examples', '4800']
-    process = subprocess.Popen(
-        command(small_data, tmp_path, *options, '--disp-batches', '1'), cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        if line.startswith('epoch 1 step'):
-            break
+ENDLESS_STEP = """
+import threading
+from stopping import StopRequest
+with StopRequest().listening():
+    print('listening', flush=True)
+    threading.Event().wait()
+"""
+
+
+def ends_the_process(pid, number):
+    """Whether a signal has its default action in a process: neither ignored nor handled; see proc(5)."""
+    lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+    masks = (int(line.split()[1], 16) for line in lines if line.startswith(('SigIgn', 'SigCgt')))
+    return not any(mask >> (number - 1) & 1 for mask in masks)
+
+
+@pytest.mark.only_on_cpu('it is about signals')
+def test_second_signal_stops_at_once(start):
+    """The first is waited for until the end of a step, which here never comes."""
+    process = start(sys.executable, '-c', ENDLESS_STEP)
+    read_until(process, 'listening')
     process.send_signal(signal.SIGTERM)
-    # What comes right behind it is taken for the same request.
+    # What comes right after it is taken for the same request.
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.8)
-    assert process.poll() is None
-    sent = time.monotonic()
+    wait_until(lambda: ends_the_process(process.pid, signal.SIGTERM), process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == -signal.SIGTERM
-    assert time.monotonic() - sent < 1
-    process.stdout.close()
+    assert process.wait() == -signal.SIGTERM
 
 
 @pytest.mark.only_on_cpu('it is about files')
@@ -339,9 +321,12 @@ class TestOptions:
         rates = [line.rsplit(' ', 1)[1] for line in output.splitlines() if 'learning rate' in line]
         assert rates == ['1', '0.1', '0.01']
 
-    def test_mixed_precision(self, small_data, tmp_path):
-        """bfloat16 on a CPU: it learns as float32 does, and is not float32."""
+    def test_mixed_precision(self, device, small_data, tmp_path):
+        """bfloat16 on a CPU that has it: it learns as float32 does, and is not float32."""
         options = ('--amp', '--mixup', '0', '-e', '2', '-l', '0.5')
+        if device == 'cpu' and processor.instruction_set().bfloat16 is None:
+            assert_user_error(call(*command(small_data, tmp_path / 'amp', *options)), '--amp: bfloat16 needs AVX-512')
+            return
         succeed(*command(small_data, tmp_path / 'amp', *options))
         succeed(*command(small_data, tmp_path / 'plain', *options[1:]))
         amp, plain = (

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 from conftest import PROJECT, assert_user_error, call, succeed
@@ -92,17 +91,3 @@ def test_processes_keep_to_cores_of_their_own():
         launched = {'HOROVOD_LOCAL_RANK': str(rank), 'HOROVOD_LOCAL_SIZE': str(size)}
         seen.append(succeed(sys.executable, '-c', program, env={**bound, **launched}))
     assert sorted(seen) == sorted(f'[{core}] 1\n' for core in cores * 2)
-
-
-def test_matrix_tiles_are_used_where_there_are_some():
-    """Asked of oneDNN's own log; a user who wants none has none."""
-    program = 'from compat import mx; ones = mx.nd.ones((2, 2)); '
-    program += 'mx.nd.FullyConnected(ones, ones, num_hidden=2, no_bias=True).wait_to_read()'
-    has_tiles = ' amx_int8' in Path('/proc/cpuinfo').read_text()
-    environment = {**os.environ, 'DNNL_VERBOSE': '1'}
-    environment.pop('DNNL_MAX_CPU_ISA', None)
-    for chosen, expected in (({}, has_tiles), ({'DNNL_MAX_CPU_ISA': 'AVX512_CORE'}, False)):
-        command = [sys.executable, '-c', program]
-        log = subprocess.run(command, cwd=PROJECT, env={**environment, **chosen}, capture_output=True, text=True).stdout
-        (line,) = (line for line in log.splitlines() if 'info,cpu,isa' in line)
-        assert ('AMX' in line) == expected

@@ -5,7 +5,7 @@ import subprocess
 from argparse import Namespace
 
 import pytest
-from conftest import PROJECT, SMALL, assert_user_error, call
+from conftest import SMALL, assert_user_error, call
 
 from errors import UserError
 from report import read_report
@@ -66,20 +66,15 @@ def test_without_srun():
     assert_user_error(call('./runner', '--launcher', 'slurm'), '--launcher slurm: SLURM_PROCID is not set', 'srun')
 
 
-def test_tasks_train_together(small_data, tmp_path):
+def test_tasks_train_together(start, small_data, tmp_path):
     """What srun does: each task is this command, with its own environment."""
     command = ['./runner', '--launcher', 'slurm', *SMALL, '-b', '8', '--data-root', small_data, '-e', '1']
-    command = [str(part) for part in [*command, '--workspace', tmp_path]]
+    command += ['--workspace', tmp_path]
     job = os.getpid() % 10000
     tasks = []
     for rank in range(2):
-        environment = {**os.environ, **task(rank, 0, rank, '2', 2, job)}
-        tasks.append(
-            subprocess.Popen(
-                command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    outputs = [process.communicate(timeout=120) for process in tasks]
+        tasks.append(start(*command, env=task(rank, 0, rank, '2', 2, job), stderr=subprocess.PIPE))
+    outputs = [process.communicate() for process in tasks]
     assert [process.returncode for process in tasks] == [0, 0], outputs
     assert 'train_val on 2 x 1 cpu' in outputs[0][0]
     assert outputs[1][0] == ''
