@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_small
-from patience import wait_until
+from patience import generous, wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
 import distributed
@@ -16,6 +16,9 @@ from report import read_report
 from resume import read_manifest
 
 pytestmark = pytest.mark.usefixtures('device')
+
+# A worker that died ends the run within a few seconds, of which a busy machine makes many.
+SECONDS_TO_END = 60
 
 
 def command(workspace, *options, processes=2):
@@ -52,7 +55,7 @@ def test_killed_worker_ends_the_run(start, small_data, digits_data, tmp_path, ph
     process = start(*command(tmp_path, *options))
     reach(process, tmp_path)
     worker(tmp_path, rank).kill()
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=generous(SECONDS_TO_END))
     assert process.returncode == 1
     last = output.splitlines()[-1]
     assert last.startswith(f'error: rank {rank} on localhost was killed (SIGKILL)')
