@@ -21,6 +21,17 @@ from errors import LostProcessError, UserError
 
 # Calls that average the gradients of a step; 0: one for each array. The host of GPUs has not the time for all 161.
 GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
+# What errors contain after another process is gone: Horovod's at the next call, Gloo's in the middle of one.
+LOST_CONNECTION = (
+    'Horovod has been shut down',
+    'Read error [',
+    'Write error [',
+    'Read timeout [',
+    'Write timeout [',
+    'Connection closed by peer',
+    'Connection reset by peer',
+    'Application timeout caused pair closure',
+)
 
 _horovod = None
 _broadcasts = 0
@@ -195,7 +206,7 @@ def noticing_lost_processes():
         if size() > 1:
             # MXNet would wait for what can no longer be, and complain.
             atexit.unregister(mx.base._notify_shutdown)
-        if isinstance(error, mx.base.MXNetError) and 'Horovod has been shut down' in str(error):
+        if isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION):
             raise LostProcessError('another process of this run has ended') from None
         raise
 

@@ -12,6 +12,8 @@ from patience import generous, wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
 import distributed
+from compat import mx
+from errors import LostProcessError
 from report import read_report
 from resume import read_manifest
 
@@ -257,6 +259,24 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
     assert result.stdout.count('alike') == 2
     assert result.stdout.count('found: --data-train is 7 on rank 0') == 2
     assert 'and 8 on rank 1' in result.stdout
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'Horovod has been shut down. This was caused by an exception on one of the ranks',
+        # As MXNet shows what gloo says in the middle of a sum.
+        'Traceback (most recent call last):\n  File "Read error [127.0.0.1]", line 34983\nConnection reset by peer',
+        '[gloo/transport/tcp/pair.cc:575] Connection closed by peer [127.0.0.1]:4711',
+        '[gloo/transport/tcp/pair.cc:547] Write error [10.0.0.2]:4711: Broken pipe',
+    ],
+)
+def test_lost_process_in_the_words_of_horovod_and_gloo(monkeypatch, text):
+    monkeypatch.setattr(distributed, 'size', lambda: 2)
+    with pytest.raises(LostProcessError), distributed.noticing_lost_processes():
+        raise mx.base.MXNetError(text)
+    with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.noticing_lost_processes():
+        raise mx.base.MXNetError('out of memory')
 
 
 class TestErrors:
