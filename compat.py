@@ -6,8 +6,10 @@ age. This module is the only one that imports it, and puts right beforehand what
 """
 
 import ctypes
+import faulthandler
 import importlib
 import os
+import signal
 import sys
 import warnings
 
@@ -18,6 +20,7 @@ import launched
 import processor
 from errors import UserError, one_line_errors
 
+CRASHES = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
 
 
@@ -47,11 +50,25 @@ def _import_mxnet():
         # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
         warnings.simplefilter('ignore')
         try:
-            return importlib.import_module('mxnet')
+            mxnet = importlib.import_module('mxnet')
         except ModuleNotFoundError as error:
             raise UserError(
                 f'{sys.executable} has no {error.name}; run scripts/setup.sh, or activate an environment with MXNet'
             ) from error
+    show_where_it_crashes()
+    return mxnet
+
+
+def show_where_it_crashes():
+    """Have a crash in native code print where each thread was, and end the process by its signal.
+
+    MXNet's own handlers print "Segmentation fault" and call `exit`, with exit code 255, while other threads still run.
+    """
+    # In this order: `enable` would call the handlers that are there after its own, and does nothing if it is enabled.
+    faulthandler.disable()
+    for number in CRASHES:
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.enable(file=sys.__stderr__.fileno())
 
 
 def start_mixed_precision(dtype):

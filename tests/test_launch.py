@@ -75,6 +75,18 @@ def test_killed_worker_ends_the_run(start, small_data, digits_data, tmp_path, ph
 
 
 @pytest.mark.gpus(2)
+def test_crash_shows_where_it_happened(start, tmp_path):
+    process = start(*command(tmp_path, '--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '2'))
+    read_until(process, 'epoch 1 step ')
+    worker(tmp_path, 1).send_signal(signal.SIGSEGV)
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert 'Fatal Python error: Segmentation fault' in (tmp_path / 'log.rank1.log').read_text()
+    assert 'fit.py' in output
+    assert output.splitlines()[-1].startswith('error: rank 1 on localhost was ended by SIGSEGV; its output is in ')
+
+
+@pytest.mark.gpus(2)
 def test_stopped_run_goes_on_with_another_number_of_workers(start, small_data, tmp_path):
     """In the middle of an epoch, with the same batch over all: the same examples in the same steps."""
     options = ('--data-root', small_data, '--seed', '7', '-e', '2', '--warmup-epochs', '0', '--disp-batches', '4')
