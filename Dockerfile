@@ -15,8 +15,8 @@ ENV PYTHONUNBUFFERED=1
 WORKDIR /workspace/imagenet-mxnet
 
 # All that they need is listed: NumPy, OpenCV, DALI and Horovod stay those of the image.
-COPY requirements-tools.txt ./
-RUN pip install --no-cache-dir --no-deps -r requirements-tools.txt
+COPY requirements/tools.txt ./requirements/
+RUN pip install --no-cache-dir --no-deps -r requirements/tools.txt
 # DLLogger is for tools that read logs with it; this package writes its lines without it. What the image itself has to
 # bring would otherwise be found missing in the middle of a run.
 ARG DLLOGGER=https://github.com/NVIDIA/dllogger/archive/refs/tags/v1.0.0.tar.gz

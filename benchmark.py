@@ -19,11 +19,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from interpreter import find_python, use_environment
-from options import ArgumentParser, comma_separated
-from report import PHASES, read_report
-from sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
+from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from imagenet.common.options import ArgumentParser, comma_separated
+from imagenet.common.virtualenv import find_python, use_environment
+from imagenet.reporting.report_file import PHASES, read_report
+from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
 
 PROJECT = Path(__file__).resolve().parent
 PERCENTILES = tuple(f'latency_{percentile}' for percentile in (50, 90, 95, 99, 100))
@@ -172,8 +172,8 @@ def summarize(name, values):
 
 def describe_environment(args, others):
     """What the numbers depend on: the machine, versions, options."""
-    command = [find_python(), str(PROJECT / 'environment.py'), '--json']
-    result = subprocess.run(command, capture_output=True, text=True)
+    command = [find_python(), '-m', 'imagenet.runtime.system_info', '--json']
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     machine = json.loads(result.stdout) if result.returncode == 0 else {'unknown': result.stderr.strip()}
     options = {name: getattr(args, name) for name in ('mode', 'benchmark_iters', 'epochs', 'warmup', 'executable')}
     return {**machine, 'options': {**options, 'runner': others}}

@@ -5,21 +5,19 @@ this process, in that order. DALI's own record reader keeps a shuffle buffer who
 cannot say which record did not decode.
 """
 
-import importlib
-import importlib.util
-import warnings
 from collections import deque
 from contextlib import contextmanager
 
 import numpy as np
 
-import distributed
-from batches import DeviceBatches
-from compat import mx
-from errors import UserError
-from images import RGB_CHANNELS, check_decodable
-from recordio import RecordFile, index_path
-from sampling import check_training_steps, derive_seed, training_order, validation_bounds, validation_steps
+from imagenet.common.errors import UserError
+from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable
+from imagenet.datasets.records import RecordFile, index_path
+from imagenet.input_pipeline.batches import DeviceBatches
+from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
+from imagenet.runtime.compat import mx
+from imagenet.runtime.seeds import derive_seed
+from imagenet.runtime.threads import available_cores, threads_on_all_cores
 
 # What the training crop is where nobody chooses.
 RANDOM_CROP = {
@@ -37,10 +35,6 @@ LEAST_VALUES = {
     'dali_nvjpeg_width_hint': 0,
     'dali_nvjpeg_height_hint': 0,
 }
-
-
-def is_installed():
-    return importlib.util.find_spec('nvidia') is not None and importlib.util.find_spec('nvidia.dali') is not None
 
 
 def add_dali_args(parser):
@@ -92,27 +86,6 @@ def check_dali_args(args):
             raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least {least}')
 
 
-def load_dali(args):
-    """Loads DALI's libraries.
-
-    That must be before Horovod is imported, which makes the libjpeg and zlib inside of libmxnet.so visible to all
-    libraries that are loaded later; DALI's crash with them.
-
-    Raises:
-        UserError: the chosen backend cannot run here.
-    """
-    try:
-        with warnings.catch_warnings():
-            # On Python 3.12 it says that it is experimental there.
-            warnings.simplefilter('ignore')
-            importlib.import_module('nvidia.dali.fn')
-    except ImportError as error:
-        missing = 'is not installed' if not is_installed() else f'does not start ({error})'
-        raise UserError(f'--data-backend {args.data_backend}: DALI {missing}; use --data-backend mxnet') from None
-    if args.data_backend == 'dali-gpu' and args.device == 'cpu':
-        raise UserError('--data-backend dali-gpu: it decodes on a GPU; use --data-backend dali-cpu')
-
-
 def training_data(args, kv, devices, process_batch):
     """The training iterator over record files."""
     records = _open(args, args.data_train, args.data_train_idx)
@@ -148,7 +121,7 @@ def _open(args, record_path, idx_path):
 
 
 def _threads(chosen, default):
-    return chosen or min(default, distributed.available_cores())
+    return chosen or min(default, available_cores())
 
 
 def _run(args, records, order, num_counted, devices, make_images, num_threads, seed):
@@ -160,7 +133,7 @@ def _run(args, records, order, num_counted, devices, make_images, num_threads, s
         make_images: a function `(args, encoded)` that says in DALI's operators how images are made.
     """
     feeds = [Feed(records, numbers) for numbers in np.split(order, len(devices), axis=1)]
-    with distributed.threads_on_all_cores():
+    with threads_on_all_cores():
         pipelines = [
             _build(args, feed, device, make_images, num_threads, derive_seed(seed, index))
             for index, (feed, device) in enumerate(zip(feeds, devices))
@@ -245,7 +218,7 @@ def _explained_errors(records, numbers):
     try:
         yield
     except RuntimeError as error:
-        check_decodable(records, numbers, distributed.available_cores())
+        check_decodable(records, numbers, available_cores())
         if 'decoder' in str(error):
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f'{records.path}: DALI cannot decode one of {len(numbers)} records ({reason})') from None
@@ -274,7 +247,7 @@ def _training_images(args, encoded):
 def _validation_images(args, encoded):
     from nvidia.dali import fn, types
 
-    # The same pixels as in `images.evaluation_image`: sizes rounded down, plain bilinear interpolation.
+    # The same pixels as in `transforms.evaluation_image`: sizes rounded down, plain bilinear interpolation.
     height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
     size = args.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
     images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(args))

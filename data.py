@@ -7,23 +7,19 @@ without `--data-val`, `train` None where the mode does not train.
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 import dali
-import distributed
-import mxnet_data
-from batches import DeviceBatches, over_devices
-from class_names import data_folders, read_class_names
-from compat import mx
-from errors import UserError
-from files import file_sha256
-from images import RGB_CHANNELS
-from options import comma_separated
-from recordio import check_record_file, index_path
-from sampling import check_training_steps, derive_seed, shard_size, validation_bounds, validation_steps
+from imagenet.common.errors import UserError
+from imagenet.common.files import file_sha256
+from imagenet.common.modes import validates
+from imagenet.common.options import comma_separated
+from imagenet.datasets.class_names import data_folders, read_class_names
+from imagenet.datasets.records import check_record_file, index_path
+from imagenet.input_pipeline import mxnet_backend
+from imagenet.input_pipeline.synthetic_backend import synthetic_data_loader
+from imagenet.runtime.dali_library import is_installed, load_dali
+from imagenet.runtime.devices import local_devices
 
 IMAGENET_TRAINING_EXAMPLES = 1281167
-IMAGENET_VALIDATION_EXAMPLES = 50000
 IMAGENET_CLASSES = 1000
 BACKENDS = ('dali-gpu', 'dali-cpu', 'mxnet', 'synthetic')
 
@@ -89,7 +85,7 @@ def add_augmentation_args(parser):
         ('max-random-aspect-ratio', 'greatest aspect ratio of the crop'),
     ):
         key = name.replace('-', '_')
-        defaults = f'{dali.RANDOM_CROP[key]:.3g} with DALI, {mxnet_data.RANDOM_CROP[key]:.3g} with mxnet'
+        defaults = f'{dali.RANDOM_CROP[key]:.3g} with DALI, {mxnet_backend.RANDOM_CROP[key]:.3g} with mxnet'
         group.add_argument(f'--{name}', type=float, help=f'{text} (default: {defaults})')
     return group
 
@@ -116,7 +112,7 @@ def check_data_args(args):
     if args.num_examples is not None and args.num_examples < 1:
         raise UserError(f'--num-examples {args.num_examples}: needed is at least 1')
     dali.check_dali_args(args)
-    mxnet_data.check_mxnet_data_args(args)
+    mxnet_backend.check_mxnet_data_args(args)
 
 
 def _join(values):
@@ -134,55 +130,21 @@ def resolve_backend(args):
     """
     note = None
     if args.data_backend is None:
-        args.data_backend = f'dali-{args.device}' if dali.is_installed() else 'mxnet'
-        note = None if dali.is_installed() else 'DALI is not installed: the data are read by --data-backend mxnet'
+        args.data_backend = f'dali-{args.device}' if is_installed() else 'mxnet'
+        note = None if is_installed() else 'DALI is not installed: the data are read by --data-backend mxnet'
     if args.data_backend.startswith('dali'):
-        dali.load_dali(args)
-        mxnet_data.check_unused(args)
-    crop = dali.RANDOM_CROP if args.data_backend.startswith('dali') else mxnet_data.RANDOM_CROP
+        load_dali(args.data_backend, args.device)
+        mxnet_backend.check_unused(args)
+    crop = dali.RANDOM_CROP if args.data_backend.startswith('dali') else mxnet_backend.RANDOM_CROP
     for name, default in crop.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
     return note
 
 
-def synthetic_data_loader(args, kv):
-    """Training and validation iterators over images and labels that follow from the seed alone.
-
-    Every step has the same images and labels: what is left of a step when reading costs nothing.
-    """
-    devices = distributed.devices(args)
-    process_batch = args.batch_size // kv.size()
-
-    def make(num_steps, batch_size, share):
-        def start_epoch(_):
-            return over_devices(_synthetic_batches(args, kv, batch_size, share), devices, args)
-
-        return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
-
-    train, val = None, None
-    if 'train' in args.mode:
-        num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
-        train = make(num_steps, process_batch, shard_size(args.num_examples, kv.size(), kv.rank()))
-    if validates(args):
-        begin, end = validation_bounds(args, min(args.num_examples, IMAGENET_VALIDATION_EXAMPLES), kv)
-        batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
-        val = make(num_steps, batch_size, end - begin)
-    return train, val
-
-
-def _synthetic_batches(args, kv, batch_size, share):
-    random = np.random.RandomState(derive_seed(args.seed, kv.rank()))
-    shape = (batch_size, RGB_CHANNELS, *args.image_shape[1:])
-    images = mx.nd.array(random.standard_normal(shape).astype(np.float32))
-    labels = mx.nd.array(random.randint(0, args.num_classes, size=batch_size))
-    for counted in range(share, 0, -batch_size):
-        yield mx.io.DataBatch(data=[images], label=[labels], pad=max(0, batch_size - counted))
-
-
 def record_data_loader(backend, args, kv):
     """Training and validation iterators over record files, by the module of a backend."""
-    devices = distributed.devices(args)
+    devices = local_devices(args)
     process_batch = args.batch_size // kv.size()
     has_validation = validates(args) and args.data_val is not None
     train = backend.training_data(args, kv, devices, process_batch) if 'train' in args.mode else None
@@ -194,7 +156,7 @@ def get_data_loader(args):
     loaders = {
         'dali-gpu': partial(record_data_loader, dali),
         'dali-cpu': partial(record_data_loader, dali),
-        'mxnet': partial(record_data_loader, mxnet_data),
+        'mxnet': partial(record_data_loader, mxnet_backend),
         'synthetic': synthetic_data_loader,
     }
     return loaders[args.data_backend]
@@ -224,10 +186,6 @@ def resolve_dataset(args):
         records = check_record_file(path, idx_path, args.num_classes)
         if args.calib_images > records:
             raise UserError(f'--calib-images {args.calib_images}: {path} holds {records}')
-
-
-def validates(args):
-    return 'val' in args.mode or args.mode == 'calibrate'
 
 
 def calibration_records(args):

@@ -2,22 +2,25 @@
 
 import math
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import distributed
-from compat import mx, return_free_memory
-from epoch_log import Recent, log_epoch, run_summary, show_step
-from errors import NonFiniteError, UserError
-from metrics import BatchStatistics, CommunicationTimer, StepMeter, Sums, latency_summary, means
-from optimization import CrossEntropy, TrainingStep
-from options import MODES
-from profiling import Profiler
-from report import Report
-from resume import Progress, RunCheckpoints
-from sampling import derive_seed
-from schedule import get_schedule
-from stopping import StopRequest
+from imagenet.checkpoints.manifest import Progress
+from imagenet.checkpoints.saver import RunCheckpoints
+from imagenet.common.errors import NonFiniteError, UserError
+from imagenet.common.modes import MODES
+from imagenet.reporting.epoch_summary import Recent, log_epoch, run_summary, show_step
+from imagenet.reporting.report_file import Report
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx, return_free_memory
+from imagenet.runtime.seeds import derive_seed
+from imagenet.training.ema import averaged
+from imagenet.training.losses import CrossEntropy
+from imagenet.training.lr_schedule import get_schedule
+from imagenet.training.metrics import BatchStatistics, Sums, summarize
+from imagenet.training.profiler import Profiler
+from imagenet.training.step import TrainingStep
+from imagenet.training.stop_signals import StopRequest
+from imagenet.training.timing import CommunicationTimer, StepMeter
 
 # With dynamic loss scaling, so many skipped steps mean that no scale is small enough.
 MOST_SKIPPED_STEPS = 20
@@ -109,7 +112,7 @@ class Run:
 def fit(run):
     """Trains from where the run's progress has it, and writes report and checkpoints after each epoch.
 
-    A signal ends it early, with all saved that it needs to go on; see stopping.py.
+    A signal ends it early, with all saved that it needs to go on; see stop_signals.py.
 
     Raises:
         UserError: a file is broken or cannot be written.
@@ -273,20 +276,6 @@ def check_loss_scale(run, epoch, iteration):
     run.log.say(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
 
 
-def summarize(sums, latencies, seconds, has_metrics=True):
-    """One epoch's metrics over all processes, under the names of the report.
-
-    Args:
-        sums: this process's `Sums`.
-        latencies: seconds of each of this process's steps.
-        seconds: the epoch's time.
-        has_metrics: whether the sums hold more than the number of examples.
-    """
-    total = distributed.allreduce_sum(sums.values())
-    measured = means(total) if has_metrics else {}
-    return {**measured, 'total_ips': total[-1] / seconds, **latency_summary(latencies)}
-
-
 def average_running_statistics(net):
     """Makes batch norm's running statistics the mean over processes, so that all validate what rank 0 saves."""
     suffixes = ('running_mean', 'running_var')
@@ -298,20 +287,6 @@ def average_running_statistics(net):
     distributed.average(means_here)
     for param, mean in zip(params, means_here):
         param.set_data(mean)
-
-
-@contextmanager
-def averaged(net, average):
-    """Gives the network the averaged parameters in the block."""
-    params = net.collect_params()
-    raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in params.items()}
-    try:
-        for name, array in average.arrays.items():
-            params[name].set_data(array.astype(params[name].dtype))
-        yield
-    finally:
-        for name, array in raw.items():
-            params[name].set_data(array)
 
 
 def validate(args, net, data, log, stop=None, profiler=None):

@@ -1,24 +1,12 @@
 #!/usr/bin/env python
 """The command line: gathers every room's options, builds model and data, and calls fit."""
 
-import itertools
 import os
-import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-
-import cuda
-import distributed
-import launched
-import processor
-from build import build_model
-from checkpoint import count_classes, load_parameters
-from class_names import data_folders, read_class_names
-from compat import mx
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -29,44 +17,46 @@ from data import (
     resolve_backend,
     resolve_dataset,
 )
-from environment import versions
-from errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from export import add_export_args, check_export_args, export
-from files import sole_use_of
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
-from inference import (
-    add_inference_args,
+from imagenet.checkpoints.loading import count_classes, load_parameters
+from imagenet.checkpoints.manifest import Progress, manifest_path, remove_leftovers
+from imagenet.checkpoints.resume import check_resumed, describe_checkpoint, find_checkpoint, saved_options
+from imagenet.checkpoints.saver import RunCheckpoints, add_checkpoint_args, check_checkpoint_args
+from imagenet.checkpoints.training_state import check_same_start, restore
+from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from imagenet.common.modes import MODES_OF_ONE_PROCESS, MODES_WITHOUT_DATA
+from imagenet.common.options import ArgumentParser
+from imagenet.datasets.class_names import keep_class_names
+from imagenet.inference.calibration import add_quantization_args, calibrate, check_quantization_args
+from imagenet.inference.export import add_export_args, check_export_args, export
+from imagenet.inference.fused_graph import add_inference_args
+from imagenet.inference.int8_network import int8_prefix, names_of_classes, read_int8_description
+from imagenet.inference.prediction import add_prediction_args, check_prediction_args, predict
+from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
+from imagenet.launcher import ranks
+from imagenet.launcher.worker_env import start_with_own_cores
+from imagenet.reporting.report_file import Report
+from imagenet.reporting.run_log import RunLog, add_log_args
+from imagenet.reporting.workspace import check_log_args, choose_files, make_workspace, only_run
+from imagenet.runtime import distributed, processor
+from imagenet.runtime.compat import mx
+from imagenet.runtime.devices import add_device_args, choose_device, local_devices, resolve_device
+from imagenet.runtime.seeds import seed_everything
+from imagenet.runtime.system_info import versions
+from imagenet.training.lr_schedule import add_schedule_args, check_schedule_args
+from imagenet.training.optimizer import add_optimization_args, check_optimization_args
+from imagenet.training.profiler import Profiler, add_profiling_args, check_profiling_args
+from imagenet.training.step import TrainingStep
+from imagenet.training.stop_signals import StopRequest
+from models import (
+    add_model_args,
     build_inference_model,
-    int8_prefix,
-    names_of_classes,
-    read_int8_description,
+    build_model,
+    check_model_args,
+    get_model,
+    initialize,
+    model_name,
 )
-from log_utils import RunLog, add_log_args, check_log_args, make_workspace
-from models import add_model_args, check_model_args, get_model, initialize, model_name
-from mxnet_data import add_mxnet_data_args
-from optimization import TrainingStep, add_optimization_args, check_optimization_args
-from options import MODES_OF_ONE_PROCESS, MODES_WITHOUT_DATA, ArgumentParser, comma_separated
-from prediction import add_prediction_args, check_prediction_args, predict
-from profiling import Profiler, add_profiling_args, check_profiling_args
-from quantization import add_quantization_args, calibrate, check_quantization_args
-from report import Report, is_of_training
-from resume import (
-    Progress,
-    RunCheckpoints,
-    add_checkpoint_args,
-    change_batch_size,
-    check_checkpoint_args,
-    check_options,
-    check_same_start,
-    find_checkpoint,
-    manifest_path,
-    remove_leftovers,
-    restore,
-    saved_options,
-)
-from schedule import add_schedule_args, check_schedule_args
-from stopping import StopRequest
-from tuning import start_with_own_cores
 
 
 def parse_args(argv=None):
@@ -89,67 +79,6 @@ def parse_args(argv=None):
     add_profiling_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
     return parser.parse_args(argv)
-
-
-def add_device_args(parser):
-    group = parser.add_argument_group('Devices')
-    group.add_argument(
-        '--device',
-        choices=('auto', 'cpu', 'gpu'),
-        default='auto',
-        help='what to compute on; auto: GPUs where MXNet sees one (default: %(default)s)',
-    )
-    group.add_argument(
-        '--gpus',
-        type=comma_separated(int),
-        default=(0,),
-        help='GPUs of a single process, for example 0,1; on a CPU it can be as many devices (default: 0)',
-    )
-    group.add_argument(
-        '--kv-store',
-        choices=('device', 'horovod'),
-        default='device',
-        help='what averages the gradients: MXNet in one process, or Horovod over several (default: %(default)s)',
-    )
-    group.add_argument(
-        '--dtype',
-        choices=('float32', 'float16'),
-        help='precision of the network; float32 on an Ampere GPU or later is TF32, which the environment variable '
-        'NVIDIA_TF32_OVERRIDE=0 turns off (default: float16 on GPUs, float32)',
-    )
-
-
-def choose_device(args):
-    """Makes 'cpu' or 'gpu' of `--device auto`."""
-    if args.device == 'auto':
-        args.device = 'gpu' if distributed.count_gpus() else 'cpu'
-
-
-def resolve_device(args):
-    """Decides what depends on the device, once.
-
-    Raises:
-        UserError: the machine cannot do what the options ask for.
-    """
-    if args.device == 'gpu':
-        check_gpus(max(launched.local_size(), max(args.gpus) + 1))
-    if args.dtype is None:
-        args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
-    if args.device == 'cpu' and args.dtype == 'float16':
-        raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
-
-
-def check_gpus(needed):
-    """Raises `UserError` where there are not so many GPUs, or MXNet cannot use them."""
-    if not mx.runtime.Features().is_enabled('CUDA'):
-        raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
-    if cuda.has_wheel():
-        cuda.check_supported(cuda.read_driver())
-    num_gpus = distributed.count_gpus()
-    if num_gpus == 0:
-        raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
-    if needed > num_gpus:
-        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use fewer (-n, --gpus)')
 
 
 def check_processor(args):
@@ -176,7 +105,7 @@ def resolve_batch_size(args):
     Raises:
         UserError: it cannot.
     """
-    processes = launched.size()
+    processes = ranks.size()
     shares = processes * (len(args.gpus) if processes == 1 else 1)
     if args.batch_size % shares:
         raise UserError(
@@ -193,8 +122,8 @@ def resolve_args(args):
     """
     if args.test_io:
         args.mode = args.test_io_mode
-    if args.mode in MODES_OF_ONE_PROCESS and launched.size() > 1:
-        raise UserError(f'--mode {args.mode} with {launched.size()} processes: start one')
+    if args.mode in MODES_OF_ONE_PROCESS and ranks.size() > 1:
+        raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start one')
     check_fit_args(args)
     check_checkpoint_args(args)
     check_schedule_args(args)
@@ -225,47 +154,9 @@ def classes_of(path):
     return count_classes(path) if prefix is None else read_int8_description(prefix)['network'].get('num_classes')
 
 
-def choose_files(args):
-    """Keeps a run from writing over another one's files: in a folder of its own, or under names of its own.
-
-    Returns:
-        What it changed of `args`, and a line for the log about it or None.
-    """
-    if 'train' in args.mode and not args.test_io:
-        if not args.no_resume or not any(args.workspace.iterdir()):
-            return {}, None
-        folders = (args.workspace / f'run{number}' for number in itertools.count(2))
-        folder = next(folder for folder in folders if not folder.exists())
-        folder.mkdir()
-        note = f'--no-resume: this run is in {folder}; name that as --workspace to go on with it'
-        return {'workspace': str(folder)}, note
-    if not is_of_training(args.workspace / args.report):
-        return {}, None
-    prefix = 'io' if args.test_io else args.mode
-    changes = {name: f'{prefix}_{getattr(args, name)}' for name in ('report', 'log', 'dllogger_log')}
-    return changes, f"{args.workspace} has a training run's report and logs: the names of these begin with {prefix}_"
-
-
-def seed_everything(args):
-    """Seeds MXNet and NumPy alike on all processes; a seed that was not given is drawn on rank 0."""
-    if args.seed is None:
-        drawn = np.random.SeedSequence().entropy % 2**31 if distributed.rank() == 0 else 0
-        args.seed = int(distributed.allreduce_sum([drawn])[0])
-    mx.random.seed(args.seed)
-    np.random.seed(args.seed)
-
-
-def keep_class_names(args):
-    """Puts the data set's class names beside the checkpoints, where prediction finds them."""
-    for folder in data_folders(args):
-        if read_class_names(folder) and folder.resolve() != args.workspace.resolve():
-            shutil.copy(folder / 'classes.txt', args.workspace / 'classes.txt')
-            return
-
-
 def run_loops(args, notes):
     """Everything but prediction."""
-    devices = distributed.devices(args)
+    devices = local_devices(args)
     changes, note = distributed.broadcast_json(choose_files(args) if distributed.rank() == 0 else None)
     notes += [note] if note else []
     vars(args).update(changes)
@@ -276,11 +167,6 @@ def run_loops(args, notes):
             run_loop(args, devices, notes, find_checkpoint(args))
     else:
         run_loop(args, devices, notes, None)
-
-
-def only_run(args):
-    """Keeps other training runs out of the workspace; see `sole_use_of`."""
-    return sole_use_of(args.workspace / f'.{args.model_prefix}.lock')
 
 
 def run_loop(args, devices, notes, found):
@@ -317,31 +203,6 @@ def run_loop(args, devices, notes, found):
         train(args, net, devices, train_data, val_data, log, report, found)
 
 
-def check_resumed(args, progress):
-    """Compares the options with those of the checkpoint, and takes its seed where none was given.
-
-    Returns:
-        Lines for the log.
-    """
-    path = manifest_path(args.workspace, args.model_prefix)
-    different = check_options(progress, args, path)
-    if args.seed is None:
-        args.seed = progress.seed
-    elif args.seed != progress.seed:
-        different.append(f'--seed {args.seed} instead of {progress.seed}')
-    notes = [
-        f'going on from {path}: {progress.epoch} of {args.num_epochs} epochs and {progress.iteration} steps are done'
-    ]
-    if progress.iteration and args.batch_size != progress.options['batch_size']:
-        change_batch_size(progress, args)
-        notes.append(f'of this epoch, as many examples are done as in {progress.iteration} steps of the new batch size')
-    if args.load is not None:
-        notes.append(f'--load {args.load} is not used: the checkpoint has parameters')
-    if different:
-        notes.append(f'options that differ from the checkpoint: {"; ".join(different)}')
-    return notes
-
-
 def train(args, net, devices, train_data, val_data, log, report, found):
     """`fit`, from the start or from a checkpoint that was found."""
     if distributed.rank() == 0:
@@ -370,26 +231,21 @@ def train(args, net, devices, train_data, val_data, log, report, found):
         os._exit(INTERRUPTED_EXIT_CODE)
 
 
-def describe_checkpoint(args):
-    path = manifest_path(args.workspace, args.model_prefix)
-    return f'the same command goes on from {path}' if path.exists() else 'no checkpoint was saved yet'
-
-
 def _as_json(value):
     return str(value) if isinstance(value, Path) else value
 
 
 def run_prediction(args):
-    devices = distributed.devices(args)
+    devices = local_devices(args)
     net, _ = build_inference_model(args, devices)
     predict(net, args, devices[0], names_of_classes(args))
 
 
 def check_by_building(args):
     """Finds what only building tells: no Horovod, batches that data do not fill, a checkpoint of another network."""
-    if launched.size() > 1:
+    if ranks.size() > 1:
         distributed.load_horovod(args)
-    as_launched = SimpleNamespace(rank=lambda: 0, size=launched.size)
+    as_launched = SimpleNamespace(rank=lambda: 0, size=ranks.size)
     args.seed = args.seed or 0
     train_data, _ = get_data_loader(args)(args, as_launched)
     if train_data is not None:
@@ -406,7 +262,7 @@ def check_by_building(args):
 
 def main():
     # Until the processes have met, they all find the same mistakes; after that, each has its own.
-    with one_line_errors(show=lambda: launched.rank() == 0 or distributed.size() > 1):
+    with one_line_errors(show=lambda: ranks.rank() == 0 or distributed.size() > 1):
         args = parse_args()
         choose_device(args)
         if args.device == 'cpu':

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from tuning import cpu_environment
+from imagenet.launcher.worker_env import cpu_environment
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS = 3
@@ -17,7 +16,7 @@ WARMUP_STEPS = 3
 def bare_loop(batch_size, steps, **network):
     """Images/s of training ResNet-50 v1.5 at 224 px on random images; `network` are settings of `models.get_model`."""
     import models
-    from compat import mx
+    from imagenet.runtime.compat import mx
 
     net = models.get_model(**network)
     models.initialize(net, [mx.cpu()])

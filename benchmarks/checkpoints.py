@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bare_loop import PROJECT
 
-from tuning import start_with_own_cores
+from imagenet.launcher.worker_env import start_with_own_cores
 
 BATCH_SIZE = 4
 SETTINGS = {
@@ -43,9 +43,10 @@ SETTINGS = {
 def measure_saves(rounds, ema_decay):
     """(seconds that the call takes, seconds until all is written, megabytes) of each save."""
     import models
-    from compat import mx
-    from optimization import TrainingStep
-    from resume import Progress, RunCheckpoints
+    from imagenet.checkpoints.manifest import Progress
+    from imagenet.checkpoints.saver import RunCheckpoints
+    from imagenet.runtime.compat import mx
+    from imagenet.training.step import TrainingStep
 
     with tempfile.TemporaryDirectory() as folder:
         args = Namespace(**SETTINGS, batch_size=BATCH_SIZE, ema_decay=ema_decay, workspace=Path(folder))

@@ -28,11 +28,10 @@ from collections import namedtuple
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from errors import UserError, one_line_errors
-from files import file_sha256, write_atomically
-from interpreter import find_python
-from launched import usable_cores
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.files import file_sha256, write_atomically
+from imagenet.common.virtualenv import find_python
+from imagenet.launcher.cores import usable_cores
 
 BENCHMARKS = Path(__file__).resolve().parent
 RUNNER = BENCHMARKS.parent / 'runner'

@@ -26,8 +26,7 @@ from bare_loop import PROJECT, bound_threads
 from tabulate import tabulate
 
 sys.path.append(str(PROJECT))
-
-from recordio import RecordFile, pack_image
+from imagenet.datasets.records import RecordFile, pack_image
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 95
 CLASSES = 10

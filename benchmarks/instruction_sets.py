@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bare_loop import PROJECT
 
-from processor import INSTRUCTION_SETS, LIMIT, cpu_flags, instruction_set
-from report import read_report
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime.processor import INSTRUCTION_SETS, LIMIT, cpu_flags, instruction_set
 
 
 def cases():

@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from checkpoint import canonical_arrays, canonical_shapes, set_canonical, write_arrays
-from compat import mx
-from inference import relative_difference
+from imagenet.checkpoints.parameters import canonical_arrays, canonical_shapes, set_canonical, write_arrays
+from imagenet.inference.fused_graph import relative_difference
+from imagenet.runtime.compat import mx
 from models import get_model, initialize
 
 IMAGE_SHAPE = (3, 224, 224)

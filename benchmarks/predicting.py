@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 from data_loading import make_photograph
 
-import distributed
-from prediction import classify, probabilities
-from tuning import start_with_own_cores
+from imagenet.inference.prediction import classify, probabilities
+from imagenet.launcher.worker_env import start_with_own_cores
+from imagenet.runtime import distributed
+from imagenet.runtime.devices import local_devices
 
 
 def options(batch_size, load):
@@ -50,7 +51,7 @@ def images_per_second(function, count):
 
 def measure(net, paths, args):
     """Images/s of decoding, of computing, and of both."""
-    from compat import mx
+    from imagenet.runtime.compat import mx
 
     device = mx.cpu()
 
@@ -79,13 +80,13 @@ def main():
     parser.add_argument('--load', help='a checkpoint or an int8 network (default: random parameters)')
     chosen = parser.parse_args()
     start_with_own_cores()
-    from inference import build_inference_model
+    from models import build_inference_model
 
     with tempfile.TemporaryDirectory() as folder:
         args = options(chosen.batch_size, chosen.load)
         distributed.initialize(args)
         cv2.setNumThreads(0)
-        net, _ = build_inference_model(args, distributed.devices(args))
+        net, _ = build_inference_model(args, local_devices(args))
         paths = write_photographs(Path(folder), chosen.images)
         ratios = []
         for turn in range(chosen.rounds):

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from errors import UserError, one_line_errors
-from options import comma_separated
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.options import comma_separated
 
 # ResNet-50's, from `models.py --summary`.
 PARAMETERS = 25_557_032

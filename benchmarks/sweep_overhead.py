@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from bare_loop import PROJECT
 
-from launched import usable_cores
+from imagenet.launcher.cores import usable_cores
 
 BATCH_SIZE, STEPS = 16, 20
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -15,8 +15,8 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from errors import UserError, one_line_errors
-from options import ArgumentParser
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.options import ArgumentParser
 
 NAMES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 VALIDATION_SHARE = 0.2

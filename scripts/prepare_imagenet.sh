@@ -6,8 +6,8 @@
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# im2rec.py imports MXNet by itself: see scripts/startup/sitecustomize.py.
-export PYTHONPATH=$project/scripts/startup${PYTHONPATH:+:$PYTHONPATH}
+# im2rec.py imports MXNet by itself: see imagenet/runtime/startup/sitecustomize.py.
+export PYTHONPATH=$project/imagenet/runtime/startup:$project${PYTHONPATH:+:$PYTHONPATH}
 
 die() {
   echo "error: $*" >&2
@@ -21,7 +21,7 @@ partial=$(dirname "$out")/.$(basename "$out").partial
 
 python=${VIRTUAL_ENV:-$project/.venv}/bin/python
 [ -x "$python" ] || python=python3
-im2rec=$("$python" -c 'import compat, os; print(os.path.dirname(compat.mx.__file__))' 2>/dev/null)/tools/im2rec.py ||
+im2rec=$("$python" -c 'import os; from imagenet.runtime.compat import mx; print(os.path.dirname(mx.__file__))' 2>/dev/null)/tools/im2rec.py ||
   die "$python cannot import MXNet: run scripts/setup.sh"
 
 [ -d "$raw" ] || die "$raw: no such folder"
@@ -47,13 +47,13 @@ for split in train val; do
   [ -s "$partial/$split.lst" ] || die "$images: no .jpg, .jpeg or .png image in its folders"
 done
 # Before hours are spent on packing them.
-"$python" "$project/scripts/finish_dataset.py" classes "$partial" "$raw"
+"$python" -m imagenet.datasets.splits classes "$partial" "$raw"
 for split in train val; do
   echo "packing $(wc -l <"$partial/$split.lst") images of $raw/$split$suffix"
   "$python" "$im2rec" --pass-through --num-thread "$(nproc)" "$partial/$split" "$raw/$split$suffix" >"$log" 2>&1 ||
     die "im2rec.py could not pack $raw/$split$suffix: $(tail -n 1 "$log")"
 done
-"$python" "$project/scripts/finish_dataset.py" records "$partial" "$raw"
+"$python" -m imagenet.datasets.splits records "$partial" "$raw"
 rm "$log"
 mv "$partial" "$out"
 echo "$out: $(wc -l <"$out/train.lst") training and $(wc -l <"$out/val.lst") validation images, $(wc -l <"$out/classes.txt") classes"

@@ -33,7 +33,7 @@ choose_device() {
 }
 
 requirements() {
-  [ "$device" = gpu ] && echo requirements-gpu.txt || echo requirements.txt
+  [ "$device" = gpu ] && echo requirements/gpu.txt || echo requirements/cpu.txt
 }
 
 # The interpreter that was asked for. pyenv's stand-ins do not start a version that is installed but not selected.
@@ -72,7 +72,7 @@ fingerprint() {
   {
     "$1" -c 'import sys; print(sys.version)'
     requirements
-    cat requirements*.txt scripts/setup.sh
+    cat requirements/*.txt scripts/setup.sh
   } | sha256sum | cut -d' ' -f1
 }
 
@@ -81,14 +81,14 @@ is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
   [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
-    $VENV/bin/python -c 'import compat; compat.mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
+    $VENV/bin/python -c 'from imagenet.runtime.compat import mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
       2>/dev/null && sends_with_nccl_if_possible
 }
 
 # A toolkit may have come after the environment.
 sends_with_nccl_if_possible() {
   [ "$device" = cpu ] || [ -z "$(find_cuda)" ] ||
-    $VENV/bin/python -c 'import compat; compat.mx; import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
+    $VENV/bin/python -c 'from imagenet.runtime.compat import mx; import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
 }
 
 # The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, and that works with this compiler, or nothing.
@@ -108,7 +108,7 @@ horovod_wheel_folder() {
   local compiler python mxnet
   compiler=$(g++ -dumpfullversion -dumpversion)
   python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
-  mxnet=$(sed -n 's/^mxnet==//p' requirements.txt)
+  mxnet=$(sed -n 's/^mxnet==//p' requirements/cpu.txt)
   echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-mxnet-$mxnet-$python-g++-$compiler${1:+-nccl}"
 }
 
@@ -123,7 +123,7 @@ mend_interface() {
 # Tells Horovod's build, by the environment, what to build it with. The folder is for what that takes.
 prepare_horovod() {
   local folder=$1 cuda=$2 nccl
-  export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/scripts/startup"
+  export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/imagenet/runtime/startup"
   export HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
   export HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
   # libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: this comes last and wins.
@@ -136,7 +136,7 @@ prepare_horovod() {
     export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$folder/nccl" HOROVOD_NCCL_LINK=SHARED
   elif [ "$device" = gpu ]; then
     # Without a toolkit it cannot be built for a MXNet that knows CUDA; for the CPU, both wheels are the same to it.
-    pip install --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements.txt)" || return
+    pip install --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements/cpu.txt)" || return
     PYTHONPATH="$folder/mxnet:$PYTHONPATH"
   fi
 }
@@ -146,7 +146,7 @@ build_horovod() {
   local folder=$1 cuda=$2 log sources
   log=$(mktemp --suffix=-horovod.log)
   say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
-  $VENV/bin/pip install --quiet -r requirements-build.txt
+  $VENV/bin/pip install --quiet -r requirements/build.txt
   mkdir -p "$folder.partial"
   sources=$(mktemp -d --suffix=-horovod)
   (
@@ -171,7 +171,7 @@ make_environment() {
   echo "$device" >$DEVICE
   say "installing the pinned packages"
   $VENV/bin/pip install --quiet -r "$(requirements)"
-  $VENV/bin/pip install --quiet --no-deps -r requirements-dev.txt
+  $VENV/bin/pip install --quiet --no-deps -r requirements/dev.txt
   if [ "$device" = gpu ]; then
     cuda=$(find_cuda)
     [ -n "$cuda" ] || say "no CUDA $CUDA_MAJOR toolkit whose nvcc works with this g++ is here: Horovod is built with" \

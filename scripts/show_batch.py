@@ -15,8 +15,6 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-import distributed
-from class_names import data_folders, find_class_names
 from dali import add_dali_args
 from data import (
     add_augmentation_args,
@@ -26,10 +24,12 @@ from data import (
     resolve_backend,
     resolve_dataset,
 )
-from errors import UserError, one_line_errors
-from files import write_atomically
-from mxnet_data import add_mxnet_data_args
-from options import ArgumentParser
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.files import write_atomically
+from imagenet.common.options import ArgumentParser
+from imagenet.datasets.class_names import data_folders, find_class_names
+from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
+from imagenet.runtime import distributed
 
 COLUMNS = 6
 INCHES_PER_IMAGE = 1.7

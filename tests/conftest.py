@@ -11,9 +11,9 @@ from pathlib import Path
 import patience
 import pytest
 
-import cuda
-from compat import mx
-from errors import UserError
+from imagenet.common.errors import UserError
+from imagenet.runtime import cuda
+from imagenet.runtime.compat import mx
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Small enough that a run takes seconds; 70 validation images fill no whole number of batches.

@@ -8,8 +8,8 @@ import numpy as np
 
 import dali
 import data
-import mxnet_data
-from compat import mx
+from imagenet.input_pipeline import mxnet_backend
+from imagenet.runtime.compat import mx
 
 Processes = namedtuple('Processes', 'rank size')
 RECORD_BACKENDS = ('mxnet', 'dali-cpu')
@@ -20,7 +20,7 @@ def make_args(folder=None, backend='mxnet', **changes):
     data.add_data_args(parser)
     data.add_augmentation_args(parser)
     dali.add_dali_args(parser)
-    mxnet_data.add_mxnet_data_args(parser)
+    mxnet_backend.add_mxnet_data_args(parser)
     args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32', '--data-backend', backend])
     if folder:
         args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'

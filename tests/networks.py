@@ -1,10 +1,10 @@
-"""Networks with random values in every parameter, for the tests of models.py and checkpoint.py."""
+"""Networks with random values in every parameter, for the tests of models.py and checkpoints."""
 
 import numpy as np
 
-import checkpoint
 import models
-from compat import mx
+from imagenet.checkpoints import parameters
+from imagenet.runtime.compat import mx
 
 # Every architecture, at the depths that differ in kind.
 NETWORKS = [
@@ -30,7 +30,7 @@ def random_arrays(net, seed=0):
     """Canonical arrays that give logits of a usual size: no gamma is 0, no statistics are those of the start."""
     random = np.random.RandomState(seed)
     arrays = {}
-    for name, shape in checkpoint.canonical_shapes(net).items():
+    for name, shape in parameters.canonical_shapes(net).items():
         if name.endswith('weight'):
             values = random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
         elif name.endswith(('gamma', 'running_var')):

@@ -11,7 +11,7 @@ SECONDS_OF_A_TEST = 1200
 # How many seconds the trial takes on two cores with AVX-512.
 SECONDS_OF_THE_TRIAL = 3
 TRIAL = """
-from compat import mx
+from imagenet.runtime.compat import mx
 images, weights = mx.nd.ones((64, 64, 56, 56)), mx.nd.ones((64, 64, 3, 3))
 for _ in range(10):
     mx.nd.Convolution(images, weights, no_bias=True, kernel=(3, 3), num_filter=64).wait_to_read()

@@ -3,7 +3,7 @@
 Written from the papers' tables and the parameters' names, with nothing of layers.py or models.py.
 """
 
-from compat import mx
+from imagenet.runtime.compat import mx
 
 EPSILON = 1e-5
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}

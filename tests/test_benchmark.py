@@ -13,8 +13,8 @@ from conftest import assert_user_error, call, succeed
 from patience import wait_until
 from processes import assert_nothing_is_left
 
-from errors import UserError
-from sweep import Sweep, markdown_tables, text_tables
+from imagenet.common.errors import UserError
+from imagenet.reporting.sweep import Sweep, markdown_tables, text_tables
 
 pytestmark = pytest.mark.usefixtures('device')
 

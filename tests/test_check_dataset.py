@@ -9,14 +9,14 @@ import struct
 import sys
 from collections import namedtuple
 
-import check_dataset
 import cv2
 import numpy as np
 import pytest
 from conftest import assert_user_error, call
 
-from class_names import read_class_names
-from recordio import MAGIC_BYTES, pack_image, read_index
+from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
+from imagenet.datasets.class_names import read_class_names
+from imagenet.datasets.records import MAGIC_BYTES, pack_image, read_index
 
 COMMAND = [sys.executable, 'scripts/check_dataset.py']
 # A record of the validation split that tests damage.
@@ -110,8 +110,8 @@ def assert_found_and_repaired(folder, expected, kept, others=()):
 def assert_well(folder):
     """In this process, which does not take a second to start."""
     checked = [
-        check_dataset.CheckedFile(path, read_class_names(folder), check_dataset.read_rows(path, num_threads=2))
-        for path in check_dataset.find_record_files(folder)
+        CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
+        for path in find_record_files(folder)
     ]
     assert [problem for file in checked for problem in file.problems] == []
 

@@ -1,4 +1,4 @@
-"""checkpoint.py: what is saved is what is loaded, whoever wrote it, and nothing else is."""
+"""parameters.py and loading.py: what is saved is what is loaded, whoever wrote it, and nothing else is."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from networks import CHANNELS_LAST, NETWORKS, make, random_arrays, random_images
 
-import checkpoint
-from compat import mx
-from errors import UserError
+from imagenet.checkpoints import parameters
+from imagenet.checkpoints.loading import count_classes, load_parameters
+from imagenet.common.errors import UserError
+from imagenet.runtime.compat import mx
 
 ORIGINAL = json.loads((Path(__file__).parent / 'data' / 'original_params.json').read_text())
 
@@ -22,9 +23,9 @@ def canonical_from_original(name):
 @pytest.fixture
 def saved(tmp_path):
     net = make()
-    checkpoint.set_canonical(net, random_arrays(net))
+    parameters.set_canonical(net, random_arrays(net))
     path = tmp_path / 'net.params'
-    checkpoint.write_arrays(path, checkpoint.canonical_arrays(net))
+    parameters.write_arrays(path, parameters.canonical_arrays(net))
     return net, path
 
 
@@ -40,7 +41,7 @@ def test_names_and_shapes_are_canonical(key):
     expected = dict(zip(names, ORIGINAL['shapes'][key].values()))
     for settings in ({}, {'device': 'gpu', 'image_shape': (4, 224, 224), **CHANNELS_LAST}):
         net = make(arch=arch, num_layers=int(num_layers), num_classes=1000, **settings)
-        shapes = {name: list(shape) for name, shape in checkpoint.canonical_shapes(net).items()}
+        shapes = {name: list(shape) for name, shape in parameters.canonical_shapes(net).items()}
         assert shapes == expected
         assert list(shapes) == list(expected)
 
@@ -52,19 +53,19 @@ def test_files_of_the_original_load(list_name, tmp_path):
     arch, num_layers = network.split('-')
     net = make(arch=arch, num_layers=int(num_layers))
     arrays = {name: array.astype(dtype) for name, array in random_arrays(net).items()}
-    checkpoint.set_canonical(net, arrays)
+    parameters.set_canonical(net, arrays)
     if dtype == 'float16':
         # What a GPU run wrote: four input channels, and the fourth channel's weights whatever they were.
-        weight = arrays[checkpoint.INPUT_WEIGHT]
+        weight = arrays[parameters.INPUT_WEIGHT]
         noise = mx.nd.ones((weight.shape[0], 1, *weight.shape[2:]), dtype=dtype)
-        arrays[checkpoint.INPUT_WEIGHT] = mx.nd.concat(weight, noise, dim=1)
+        arrays[parameters.INPUT_WEIGHT] = mx.nd.concat(weight, noise, dim=1)
     if conv == 'conv=NHWC':
         arrays = {name: a.transpose((0, 2, 3, 1)) if a.ndim == 4 else a for name, a in arrays.items()}
     path = tmp_path / 'original.params'
     mx.nd.save(str(path), dict(zip(ORIGINAL['names'][list_name], arrays.values())))
-    assert checkpoint.count_classes(path) == 10
+    assert count_classes(path) == 10
     other = make(arch=arch, num_layers=int(num_layers))
-    checkpoint.load_parameters(other, path)
+    load_parameters(other, path)
     assert_same_logits(net, other)
 
 
@@ -85,9 +86,9 @@ def export(net, folder):
 @pytest.mark.parametrize('fuse', [0, 1])
 def test_symbol_and_parameters(arch, num_layers, fuse, tmp_path):
     net = make(arch=arch, num_layers=num_layers, fuse_bn_relu=fuse)
-    checkpoint.set_canonical(net, random_arrays(net))
+    parameters.set_canonical(net, random_arrays(net))
     other = make(arch=arch, num_layers=num_layers)
-    checkpoint.load_parameters(other, export(net, tmp_path))
+    load_parameters(other, export(net, tmp_path))
     assert_same_logits(net, other, 1e-4)
 
 
@@ -127,20 +128,20 @@ def fuse_additions(symbol_json):
 def test_symbol_with_operators_of_the_container_build(num_layers, tmp_path):
     """Operators that this MXNet does not have, and that put the batch norms in another order."""
     net = make(num_layers=num_layers)
-    checkpoint.set_canonical(net, random_arrays(net))
+    parameters.set_canonical(net, random_arrays(net))
     path = export(net, tmp_path)
     symbol = tmp_path / 'net-symbol.json'
     fused = fuse_additions(symbol.read_text())
     assert fused.count('BatchNormAddRelu') == {18: 8, 50: 16}[num_layers]
     symbol.write_text(fused)
     other = make(num_layers=num_layers)
-    checkpoint.load_parameters(other, path)
+    load_parameters(other, path)
     assert_same_logits(net, other)
 
 
 def test_symbol_of_another_network(tmp_path):
     with pytest.raises(UserError, match=r'net-symbol.json has 41 layers .* give 107'):
-        checkpoint.load_parameters(make(num_layers=50), export(make(), tmp_path))
+        load_parameters(make(num_layers=50), export(make(), tmp_path))
 
 
 def test_symbol_that_is_missing_or_no_symbol(tmp_path):
@@ -149,14 +150,14 @@ def test_symbol_that_is_missing_or_no_symbol(tmp_path):
     for content in ('no JSON', '{}', None):
         symbol.write_text(content) if content else symbol.unlink()
         with pytest.raises(UserError, match=r'net-symbol\.json is needed beside them, and cannot be read'):
-            checkpoint.load_parameters(make(), path)
+            load_parameters(make(), path)
 
 
 @pytest.mark.parametrize('fuse_bn_relu', [0, 1])
 def test_round_trip(saved, fuse_bn_relu):
     net, path = saved
     other = make(fuse_bn_relu=fuse_bn_relu)
-    checkpoint.load_parameters(other, path)
+    load_parameters(other, path)
     assert_same_logits(net, other, 1e-4)
 
 
@@ -164,8 +165,8 @@ def test_file_holds_canonical_arrays(tmp_path):
     """Also where the network in memory is of another form."""
     net = make(device='gpu', image_shape=(4, 32, 32), **CHANNELS_LAST)
     expected = random_arrays(net)
-    checkpoint.set_canonical(net, expected)
-    checkpoint.write_arrays(tmp_path / 'net.params', checkpoint.canonical_arrays(net))
+    parameters.set_canonical(net, expected)
+    parameters.write_arrays(tmp_path / 'net.params', parameters.canonical_arrays(net))
     arrays = mx.nd.load(str(tmp_path / 'net.params'))
     assert list(arrays) == list(expected)
     for name, array in arrays.items():
@@ -174,24 +175,24 @@ def test_file_holds_canonical_arrays(tmp_path):
 
 
 def test_number_of_classes_is_told(saved):
-    assert checkpoint.count_classes(saved[1]) == 10
+    assert count_classes(saved[1]) == 10
 
 
 def test_another_depth(saved):
     with pytest.raises(UserError, match=r'another network: \d+ missing \(features.3.*, …\).*of another shape'):
-        checkpoint.load_parameters(make(num_layers=50), saved[1])
+        load_parameters(make(num_layers=50), saved[1])
 
 
 def test_other_classes(saved):
     with pytest.raises(UserError, match=r'2 of another shape \(output.weight \(10, 512\) instead of \(7, 512\), '):
-        checkpoint.load_parameters(make(num_classes=7), saved[1])
+        load_parameters(make(num_classes=7), saved[1])
 
 
 def test_parameters_left_over(saved, tmp_path):
     arrays = {**mx.nd.load(str(saved[1])), 'features.9.weight': mx.nd.zeros(1)}
     mx.nd.save(str(tmp_path / 'more.params'), arrays)
     with pytest.raises(UserError, match=r'1 left over \(features.9.weight\)'):
-        checkpoint.load_parameters(make(), tmp_path / 'more.params')
+        load_parameters(make(), tmp_path / 'more.params')
 
 
 @pytest.mark.parametrize('content', [b'', b'{"text": "file"}', bytes(100)])
@@ -199,18 +200,18 @@ def test_not_a_parameter_file(tmp_path, content):
     path = tmp_path / 'net.params'
     path.write_bytes(content)
     with pytest.raises(UserError, match='not an MXNet parameter file'):
-        checkpoint.read_arrays(path)
+        parameters.read_arrays(path)
 
 
 def test_truncated_file(saved):
     path = saved[1]
     path.write_bytes(path.read_bytes()[:10000])
     with pytest.raises(UserError, match='is damaged'):
-        checkpoint.read_arrays(path)
+        parameters.read_arrays(path)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match='No such file'):
-        checkpoint.read_arrays(tmp_path / 'none.params')
+        parameters.read_arrays(tmp_path / 'none.params')
     with pytest.raises(UserError, match='Is a directory'):
-        checkpoint.read_arrays(tmp_path)
+        parameters.read_arrays(tmp_path)

@@ -8,12 +8,18 @@ import pytest
 from conftest import assert_user_error, call, succeed
 from nvidia_driver import GPU_NAME, make_driver
 
-import cuda
-import train
-from errors import UserError
+from imagenet.common.errors import UserError
+from imagenet.runtime import cuda, devices
+from imagenet.runtime.compat import mx
+from imagenet.runtime.devices import check_gpus
 
-SHOW = 'import json, cuda; driver = cuda.read_driver(); print(json.dumps([driver.version, driver.gpus]))'
-CHECK = 'from errors import one_line_errors\nimport cuda\nwith one_line_errors(): {}'
+SHOW = (
+    'import json; from imagenet.runtime import cuda; driver = cuda.read_driver(); '
+    'print(json.dumps([driver.version, driver.gpus]))'
+)
+CHECK = (
+    'from imagenet.common.errors import one_line_errors\nfrom imagenet.runtime import cuda\nwith one_line_errors(): {}'
+)
 
 
 @pytest.fixture
@@ -119,7 +125,7 @@ def test_setup_without_a_driver(tmp_path):
 )
 def test_more_than_the_gpus_there_are(monkeypatch, found, message):
     """MXNet for GPUs is not here, nor are GPUs: what it would say is put in its place."""
-    monkeypatch.setattr(train.mx.runtime.Features, 'is_enabled', lambda _, name: True)
-    monkeypatch.setattr(train.distributed, 'count_gpus', lambda: found)
+    monkeypatch.setattr(mx.runtime.Features, 'is_enabled', lambda _, name: True)
+    monkeypatch.setattr(devices, 'count_gpus', lambda: found)
     with pytest.raises(UserError, match=message):
-        train.check_gpus(2)
+        check_gpus(2)

@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT, assert_user_error
 from nvidia_driver import GPU_NAME, make_driver
 
-from report import read_report
+from imagenet.reporting.report_file import read_report
 
 # Without a limit: 3.7 GB are downloaded.
 pytestmark = [pytest.mark.cuda_wheels, pytest.mark.timeout(0)]
@@ -47,14 +47,15 @@ def succeed(*command, env):
 
 def test_mxnet_is_the_one_for_gpus(project, driver):
     code = (
-        'from compat import mx; print(mx.__version__, mx.runtime.Features().is_enabled("CUDA"), mx.context.num_gpus())'
+        'from imagenet.runtime.compat import mx; '
+        'print(mx.__version__, mx.runtime.Features().is_enabled("CUDA"), mx.context.num_gpus())'
     )
     assert succeed(project, '.venv/bin/python', '-c', code, env=driver).split() == ['1.9.1', 'True', '0']
 
 
 LATE = """
 import ctypes
-from compat import mx
+from imagenet.runtime.compat import mx
 for name in ('libcudnn_ops_train.so.8', 'libcudnn_cnn_train.so.8'):
     ctypes.CDLL(name)
 nvrtc, program = ctypes.CDLL('libnvrtc.so.11.2'), ctypes.c_void_p()

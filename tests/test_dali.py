@@ -9,7 +9,7 @@ from loaders import load, make_args, read
 
 import dali
 import data
-from errors import UserError
+from imagenet.common.errors import UserError
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, without_augmentation, write_records
 
 import data
-import distributed
-from compat import mx
-from errors import UserError
-from images import as_network_input, evaluation_image
+from imagenet.common.errors import UserError
+from imagenet.input_pipeline import synthetic_backend
+from imagenet.input_pipeline.transforms import as_network_input, evaluation_image
+from imagenet.runtime.compat import mx
 
 
 @pytest.fixture(params=RECORD_BACKENDS)
@@ -190,7 +190,8 @@ def test_four_channels_and_layouts(args):
 def test_several_devices_share_a_batch(args, monkeypatch):
     without_augmentation(args)
     expected = [read(iterator) for iterator in load(args)]
-    monkeypatch.setattr(distributed, 'devices', lambda _: [mx.cpu(0), mx.cpu(1)])
+    for module in (data, synthetic_backend):
+        monkeypatch.setattr(module, 'local_devices', lambda _: [mx.cpu(0), mx.cpu(1)])
     iterators = load(args)
     for iterator, (images, labels) in zip(iterators, expected):
         assert (iterator.batch_size, iterator.num_devices) == (8, 2)

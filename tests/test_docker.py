@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-import cuda
+from imagenet.runtime import cuda
 
 DOCKERFILES = ('Dockerfile', 'Dockerfile.cpu')
 # Programs that change the machine, in a form that does not, and yet fails where they would.

@@ -14,8 +14,8 @@ from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_sma
 from patience import wait_until
 from processes import read_until
 
-from compat import mx
-from report import read_report
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime.compat import mx
 
 pytestmark = pytest.mark.usefixtures('device')
 

@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 from conftest import SMALL, assert_user_error, call, succeed
 
-import export
-from build import build_separate
-from compat import mx
-from errors import UserError
-from images import load_image
-from report import read_report
+from imagenet.common.errors import UserError
+from imagenet.inference import export
+from imagenet.input_pipeline.transforms import load_image
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime.compat import mx
+from models import build_separate
 
 # One process makes for all of them what they share.
 pytestmark = pytest.mark.xdist_group('export')
@@ -116,5 +116,5 @@ def test_bad_input(trained, tmp_path):
 def test_missing_packages(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     args = Namespace(mode='export', format='onnx', output=tmp_path / 'net', load='model.params')
-    with pytest.raises(UserError, match='needs onnx and onnxruntime: pip install -r requirements-onnx.txt'):
+    with pytest.raises(UserError, match='needs onnx and onnxruntime: pip install -r requirements/onnx.txt'):
         export.check_export_args(args)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import PROJECT, succeed
 
-from checkpoint import canonical_arrays, write_arrays
-from compat import mx
+from imagenet.checkpoints.parameters import canonical_arrays, write_arrays
+from imagenet.runtime.compat import mx
 from models import get_model, initialize
 from train import parse_args
 

@@ -1,4 +1,4 @@
-"""hosts.py and launch.py over ssh: hosts that are network namespaces of this machine, with an sshd in each."""
+"""The launcher over ssh: hosts that are network namespaces of this machine, with an sshd in each."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from conftest import SMALL, assert_user_error, call, succeed
 from patience import wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
-from errors import UserError
-from hosts import parse_hosts, read_hostfile, used_hosts
-from report import read_report
+from imagenet.common.errors import UserError
+from imagenet.launcher.hosts import parse_hosts, read_hostfile, used_hosts
+from imagenet.reporting.report_file import read_report
 
 # Tests of several processes run side by side, and each has its hosts.
 NETWORK = f'10.213.{os.getpid() % 256}'

@@ -1,13 +1,14 @@
-"""images.py and class_names.py: single images and what their classes are called."""
+"""transforms.py and class_names.py: single images and what their classes are called."""
 
 import cv2
 import numpy as np
 import pytest
 from loaders import load, make_args, read, write_records
 
-from class_names import find_class_names, read_class_names
-from errors import UserError
-from images import decode_image, is_cut_short, load_image
+from imagenet.common.errors import UserError
+from imagenet.datasets.class_names import find_class_names, read_class_names
+from imagenet.datasets.decoding import decode_image, is_cut_short
+from imagenet.input_pipeline.transforms import load_image
 
 
 def test_single_image_is_read_as_validation_reads_it(tmp_path):

@@ -1,4 +1,4 @@
-"""inference.py: fused graphs that compute what the plain network does."""
+"""fused_graph.py: fused graphs that compute what the plain network does."""
 
 from argparse import Namespace
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from networks import random_arrays
 
-import inference
-from checkpoint import canonical_arrays, set_canonical, write_arrays
-from compat import mx
-from inference import build_fused, example_images, relative_difference
+from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
+from imagenet.inference import fused_graph
+from imagenet.inference.fused_graph import build_fused, example_images, relative_difference
+from imagenet.runtime.compat import mx
 from models import get_model, initialize
 
 
@@ -59,7 +59,7 @@ def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypa
     """Nothing is as exact as this wants it."""
     path = tmp_path / 'net.params'
     saved_network(path)
-    monkeypatch.setattr(inference, 'TOLERANCE', 0)
+    monkeypatch.setattr(fused_graph, 'TOLERANCE', 0)
     net, note = build_fused(options(path))
     assert net is None
     assert 'it is computed as it is' in note

@@ -1,4 +1,4 @@
-"""launch.py and worker.py: many processes on this machine that start, stop and fail together."""
+"""The launcher and its supervisors: many processes on this machine that start, stop and fail together."""
 
 import signal
 import sys
@@ -11,11 +11,11 @@ from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_sma
 from patience import generous, wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
-import distributed
-from compat import mx
-from errors import LostProcessError
-from report import read_report
-from resume import read_manifest
+from imagenet.checkpoints.manifest import read_manifest
+from imagenet.common.errors import LostProcessError
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx
 
 pytestmark = pytest.mark.usefixtures('device')
 
@@ -174,8 +174,8 @@ IN_PARALLEL = """
 import os, sys
 from argparse import Namespace
 sys.path[:0] = [{project!r}, {tests!r}]
-from compat import mx
-import distributed
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx
 distributed.initialize(Namespace(kv_store='horovod', device='cpu'))
 {code}
 """
@@ -186,7 +186,7 @@ def in_parallel(tmp_path, processes, code):
     script = tmp_path / 'parallel.py'
     script.write_text(IN_PARALLEL.format(project=str(PROJECT), tests=str(PROJECT / 'tests'), code=code))
     horovodrun = Path(sys.executable).with_name('horovodrun')
-    startup = {'PYTHONPATH': str(PROJECT / 'scripts' / 'startup')}
+    startup = {'PYTHONPATH': str(PROJECT / 'imagenet' / 'runtime' / 'startup')}
     return call(horovodrun, '--gloo', '-np', processes, sys.executable, script, env=startup)
 
 
@@ -194,8 +194,8 @@ TEN_STEPS = """
 import numpy as np
 from networks import make
 from test_optimization import freeze_batch_norm, make_args
-from checkpoint import canonical_arrays
-from optimization import TrainingStep
+from imagenet.checkpoints.parameters import canonical_arrays
+from imagenet.training.step import TrainingStep
 mx.random.seed(3)
 np.random.seed(3)
 net = make()
@@ -228,11 +228,12 @@ def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups):
 
 
 OTHER_START = """
-from errors import UserError
+from imagenet.common.errors import UserError
 from networks import make
 from test_optimization import make_args
-from optimization import TrainingStep
-from resume import Progress, check_same_start
+from imagenet.training.step import TrainingStep
+from imagenet.checkpoints.manifest import Progress
+from imagenet.checkpoints.training_state import check_same_start
 net = make()
 distributed.broadcast(net.collect_params())
 step = TrainingStep(make_args(), net, [mx.cpu()])
@@ -259,7 +260,7 @@ def test_other_parameters_at_the_start_are_found(tmp_path):
 @pytest.mark.only_on_cpu('it is written for CPUs')
 def test_other_data_or_versions_are_found(tmp_path):
     code = """
-from errors import UserError
+from imagenet.common.errors import UserError
 for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--data-train': 7 + distributed.rank()}):
     try:
         distributed.check_alike(facts, 'use the same')

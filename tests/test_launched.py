@@ -1,4 +1,4 @@
-"""launched.py: which cores a process may use."""
+"""cores.py: which cores a process may use."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT
 from processes import read_until
 
-from launched import cpu_quota, own_cores
+from imagenet.launcher.cores import cpu_quota, own_cores
 
 OLD_GROUPS = Path('/sys/fs/cgroup/cpu')
 
@@ -54,7 +54,7 @@ def test_process_in_a_group_with_a_quota():
         pytest.skip(f'control groups are not permitted here: {error}')
     try:
         (group / 'cpu.cfs_quota_us').write_text('100000')
-        ask = 'from launched import own_cores; print(own_cores(0, 1))'
+        ask = 'from imagenet.launcher.cores import own_cores; print(own_cores(0, 1))'
         join = f'echo $$ > {group}/tasks; exec {sys.executable} -c "{ask}"'
         output = subprocess.check_output(['sh', '-c', join], cwd=PROJECT, text=True)
         assert output.strip() == f'[{min(os.sched_getaffinity(0))}]'

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from log_utils import DLLoggerFile
+from imagenet.reporting.dllogger import DLLoggerFile
 
 
 def test_dllogger_lines(tmp_path):

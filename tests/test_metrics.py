@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from compat import mx
-from errors import NonFiniteError, UserError
-from metrics import BatchStatistics, StepMeter, Sums, latency_summary, means
-from resume import Progress
+from imagenet.checkpoints.manifest import Progress
+from imagenet.common.errors import NonFiniteError, UserError
+from imagenet.runtime.compat import mx
+from imagenet.training.metrics import BatchStatistics, Sums, latency_summary, means
+from imagenet.training.timing import StepMeter
 
 
 def count(logits, labels, num_classes):

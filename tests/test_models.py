@@ -11,14 +11,16 @@ from conftest import assert_user_error, call, succeed
 from networks import CHANNELS_LAST, NETWORKS, as_input, make, random_arrays, random_images, relative_difference
 from reference_networks import Reference
 
-import checkpoint
-import layers
 import models
-from compat import mx
-from errors import UserError
+from imagenet.architectures import layers
+from imagenet.checkpoints import parameters
+from imagenet.checkpoints.loading import load_parameters
+from imagenet.common.errors import UserError
+from imagenet.runtime.compat import mx
+from imagenet.runtime.layouts import LAYOUTS
 
 LAYOUT_NAMES = ('input_layout', 'conv_layout', 'batchnorm_layout', 'pooling_layout')
-ALL_LAYOUTS = [dict(zip(LAYOUT_NAMES, chosen)) for chosen in itertools.product(layers.LAYOUTS, repeat=4)]
+ALL_LAYOUTS = [dict(zip(LAYOUT_NAMES, chosen)) for chosen in itertools.product(LAYOUTS, repeat=4)]
 
 
 def operators(net):
@@ -49,7 +51,7 @@ def test_trainable_parameters(arch, num_layers, count):
 def test_logits_equal_the_reference(arch, num_layers):
     net = make(arch=arch, num_layers=num_layers)
     arrays = random_arrays(net)
-    checkpoint.set_canonical(net, arrays)
+    parameters.set_canonical(net, arrays)
     images = random_images(size=75)
     expected = Reference(arrays).logits(images, arch, num_layers)
     for _ in range(2):
@@ -69,7 +71,7 @@ def test_logits_equal_the_model_zoo(num_layers):
     zoo(images)
     net = make(arch='resnetv1', num_layers=num_layers)
     arrays = random_arrays(net)
-    checkpoint.set_canonical(net, arrays)
+    parameters.set_canonical(net, arrays)
     # The zoo has a block's last batch norm inside its body; ours owns it beside. The order is the same.
     theirs = zoo._collect_params_with_prefix()
     for name in [name for name in theirs if 'bias' in name and not name.startswith('output')]:
@@ -110,7 +112,7 @@ def test_one_checkpoint_in_every_form(layouts, form, checkpoint_file, monkeypatc
     monkeypatch.setattr(layers, 'Convolution', CONVOLUTIONS[form['device']])
     path, images, expected_logits, expected_update = checkpoint_file
     net = make(**form, **layouts)
-    checkpoint.load_parameters(net, path)
+    load_parameters(net, path)
     net.hybridize()
     assert relative_difference(net(as_input(images, net)), expected_logits) < 1e-4
     for name, value in updated_parameters(net, images).items():
@@ -121,8 +123,8 @@ def test_one_checkpoint_in_every_form(layouts, form, checkpoint_file, monkeypatc
 def checkpoint_file(tmp_path_factory):
     path = tmp_path_factory.mktemp('checkpoint') / 'net.params'
     net = make()
-    checkpoint.set_canonical(net, random_arrays(net))
-    checkpoint.write_arrays(path, checkpoint.canonical_arrays(net))
+    parameters.set_canonical(net, random_arrays(net))
+    parameters.write_arrays(path, parameters.canonical_arrays(net))
     images = random_images(4, size=64)
     return path, images, net(images), updated_parameters(net, images)
 
@@ -135,13 +137,13 @@ def updated_parameters(net, images):
     loss.backward()
     trainer.step(len(images))
     return {
-        name: checkpoint.to_canonical(name, param.data(), net.weight_layout).asnumpy()
-        for name, param in checkpoint.named_parameters(net).items()
+        name: parameters.to_canonical(name, param.data(), net.weight_layout).asnumpy()
+        for name, param in parameters.named_parameters(net).items()
     }
 
 
 @pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)
-@pytest.mark.parametrize('batchnorm_layout', layers.LAYOUTS)
+@pytest.mark.parametrize('batchnorm_layout', LAYOUTS)
 def test_gpu_graph_computes_the_same(arch, num_layers, batchnorm_layout, monkeypatch):
     """NHWC weights, four channels, transposes between neighbours: with the one operator replaced that a CPU lacks."""
     monkeypatch.setattr(layers, 'Convolution', ConvolutionThroughNCHW)
@@ -149,7 +151,7 @@ def test_gpu_graph_computes_the_same(arch, num_layers, batchnorm_layout, monkeyp
     net = make(arch=arch, num_layers=num_layers, device='gpu', image_shape=(4, 64, 64), **layouts)
     assert net.weight_layout == 'NHWC'
     arrays = random_arrays(net)
-    checkpoint.set_canonical(net, arrays)
+    parameters.set_canonical(net, arrays)
     # Three, since MXNet confuses NHWC and NCHW batch norms of equal numbers of pixels and channels on a CPU.
     images = random_images(3, size=64)
     assert relative_difference(net(as_input(images, net)), Reference(arrays).logits(images, arch, num_layers)) < 1e-4
@@ -166,11 +168,11 @@ def test_gpu_graph_infers_shapes_and_types(arch, num_layers, dtype):
     symbol = net(mx.sym.var('data'))
     arguments, (logits,), statistics = symbol.infer_shape(data=(8, 4, 224, 224))
     assert logits == (8, 1000)
-    canonical = {param.name: name for name, param in checkpoint.named_parameters(net).items()}
+    canonical = {param.name: name for name, param in parameters.named_parameters(net).items()}
     shapes = dict(zip(symbol.list_arguments(), arguments))
     assert shapes['data'] == (8, 4, 224, 224)
     assert {canonical[name]: shape for name, shape in shapes.items() if name != 'data'} == {
-        name: param.shape for name, param in checkpoint.named_parameters(net).items() if 'running' not in name
+        name: param.shape for name, param in parameters.named_parameters(net).items() if 'running' not in name
     }
     types, (logits_type,), _ = symbol.infer_type(data=dtype)
     assert logits_type == np.float32
@@ -268,7 +270,7 @@ def test_calls_of_the_container_operators():
 
 def test_initial_values_follow_the_recipe():
     net = make(num_layers=18, num_classes=1000)
-    values = {name: param.data().asnumpy() for name, param in checkpoint.named_parameters(net).items()}
+    values = {name: param.data().asnumpy() for name, param in parameters.named_parameters(net).items()}
     for name, value in values.items():
         if name.endswith('running_var'):
             assert (value == 1).all()
@@ -288,8 +290,8 @@ def test_seed_gives_the_same_network_in_every_layout():
         mx.random.seed(3)
         net = make(**settings)
         drawn.append({
-            name: checkpoint.to_canonical(name, param.data(), net.weight_layout).asnumpy()
-            for name, param in checkpoint.named_parameters(net).items()
+            name: parameters.to_canonical(name, param.data(), net.weight_layout).asnumpy()
+            for name, param in parameters.named_parameters(net).items()
         })  # fmt: skip
     assert net.features[0].weight.data()[:, :, :, 3].abs().max() == 0
     for name, value in drawn[0].items():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from loaders import load, make_args, raw_pixels, read, without_augmentation, write_records
 
-from errors import UserError
+from imagenet.common.errors import UserError
 
 SIZE = 64
 

@@ -1,4 +1,4 @@
-"""optimization.py: what one step does to the parameters."""
+"""step.py: what one step does to the parameters."""
 
 import argparse
 
@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 from networks import make, random_arrays
 
-import optimization
-from checkpoint import canonical_arrays, named_parameters, set_canonical
-from compat import mx
-from errors import UserError
-from optimization import AveragedParameters, CrossEntropy, DynamicScale, MixupLoss, TrainingStep
-from sampling import derive_seed
+from imagenet.checkpoints.parameters import canonical_arrays, named_parameters, set_canonical
+from imagenet.common.errors import UserError
+from imagenet.runtime.compat import mx
+from imagenet.runtime.seeds import derive_seed
+from imagenet.training.ema import AveragedParameters
+from imagenet.training.loss_scaling import DynamicScale
+from imagenet.training.losses import CrossEntropy
+from imagenet.training.mixup import MIXUP_STREAM, MixupLoss
+from imagenet.training.optimizer import add_optimization_args, check_optimization_args
+from imagenet.training.step import TrainingStep
 
 BATCH = 16
 
 
 def make_args(**changes):
     parser = argparse.ArgumentParser()
-    optimization.add_optimization_args(parser)
+    add_optimization_args(parser)
     args = parser.parse_args([])
     settings = {'lr': 0.1, 'dtype': 'float32', 'seed': 3, 'batch_size': BATCH, 'num_classes': 10, 'no_metrics': False}
     for name, value in {**settings, **changes}.items():
@@ -152,7 +156,7 @@ def test_mixup_mixes_images_and_labels():
     images, labels = batch.data[0], batch.label[0]
     moment = (2, 7, 0, 0)
     logits, loss, right = MixupLoss(cross_entropy, 0.4, seed=3)(net, images, labels, moment)
-    random = np.random.RandomState(derive_seed(3, optimization.MIXUP_STREAM, *moment))
+    random = np.random.RandomState(derive_seed(3, MIXUP_STREAM, *moment))
     shares = random.beta(0.4, 0.4, size=BATCH).astype(np.float32)
     partners = random.permutation(BATCH)
     assert len(set(shares)) == BATCH
@@ -259,4 +263,4 @@ def test_optimizers_by_name(optimizer):
 )
 def test_contradicting_options(changes, message):
     with pytest.raises(UserError, match=message):
-        optimization.check_optimization_args(make_args(**changes))
+        check_optimization_args(make_args(**changes))

@@ -5,15 +5,15 @@ import shutil
 import signal
 from collections import Counter
 
-import finish_dataset
 import numpy as np
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
 from patience import wait_until
 
-from compat import mx
-from errors import UserError
-from recordio import read_index
+from imagenet.common.errors import UserError
+from imagenet.datasets import splits
+from imagenet.datasets.records import read_index
+from imagenet.runtime.compat import mx
 
 FILES = ['classes.txt', 'train.idx', 'train.lst', 'train.rec', 'val.idx', 'val.lst', 'val.rec']
 
@@ -123,7 +123,7 @@ def test_image_that_was_not_packed(small_data, tmp_path):
     with (folder / 'val.lst').open('a') as lines:
         lines.write('70\t0.000000\t0_zero/unreadable.jpg\n')
     with pytest.raises(UserError, match='1 of 71 val images could not be read'):
-        finish_dataset.check_records(folder, 'raw')
+        splits.check_records(folder, 'raw')
 
 
 @pytest.mark.parametrize('stage', ['train.lst', 'train.rec', 'val.rec'])

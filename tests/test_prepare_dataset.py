@@ -16,8 +16,8 @@ from conftest import PROJECT, assert_user_error, call, succeed
 from patience import wait_until
 from test_prepare import FILES, read_records
 
-from images import decode_image
-from recordio import read_index
+from imagenet.datasets.decoding import decode_image
+from imagenet.datasets.records import read_index
 
 PROGRAM = PROJECT / 'scripts' / 'prepare_dataset.py'
 # The tests stop runs between the two.

@@ -7,10 +7,10 @@ import sys
 import pytest
 from conftest import PROJECT, SMALL, assert_user_error, call, succeed, train_small
 
-import processor
-from errors import UserError
-from processor import EXACT, LIMIT, SATURATING, TILES, best_instruction_set
-from report import read_report
+from imagenet.common.errors import UserError
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+from imagenet.runtime.processor import EXACT, LIMIT, SATURATING, TILES, best_instruction_set
 
 SANDY_BRIDGE = {'sse4_1', 'avx'}
 HASWELL = SANDY_BRIDGE | {'avx2'}
@@ -31,7 +31,7 @@ TITLES = {
     'AVX512_CORE_BF16': 'Intel AVX-512 with Intel DL Boost and bfloat16 support',
 }
 CONVOLUTION = """
-from compat import mx
+from imagenet.runtime.compat import mx
 ones = mx.nd.ones((1, 8, 8, 8))
 mx.nd.Convolution(ones, ones, no_bias=True, kernel=(8, 8), num_filter=1).wait_to_read()
 """

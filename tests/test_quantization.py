@@ -1,4 +1,4 @@
-"""quantization.py: int8 networks from a checkpoint, and what runs them."""
+"""calibration.py: int8 networks from a checkpoint, and what runs them."""
 
 import hashlib
 import json
@@ -12,15 +12,14 @@ import pytest
 from conftest import SMALL, assert_user_error, call, succeed, train_small
 from networks import random_arrays
 
-import processor
-from build import build_separate
-from checkpoint import canonical_arrays, set_canonical, write_arrays
-from compat import mx
-from errors import UserError
-from inference import network_of, relative_difference
-from models import get_model, initialize
-from quantization import Quantizer, check_quantization_args, compare_predictions, rank_layers
-from report import read_report
+from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
+from imagenet.common.errors import UserError
+from imagenet.inference.calibration import Quantizer, check_quantization_args, compare_predictions, rank_layers
+from imagenet.inference.fused_graph import network_of, relative_difference
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+from imagenet.runtime.compat import mx
+from models import build_separate, get_model, initialize
 
 # Validation images are decoded as those of prediction.
 RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')

@@ -1,12 +1,12 @@
-"""recordio.py: record files that cannot be trusted are told before MXNet reads them."""
+"""records.py: record files that cannot be trusted are told before MXNet reads them."""
 
 import shutil
 
 import pytest
 
-from compat import mx
-from errors import UserError
-from recordio import check_record_file, read_index
+from imagenet.common.errors import UserError
+from imagenet.datasets.records import check_record_file, read_index
+from imagenet.runtime.compat import mx
 
 
 @pytest.fixture

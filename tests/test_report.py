@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
 
-from errors import UserError
-from files import write_atomically
-from report import Report, read_report
+from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
+from imagenet.reporting.report_file import Report, read_report
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_showing_does_not_wait_for_mxnet(saved):
 
 
 def test_every_report_is_valid_under_the_schema(trained):
-    schema = json.loads((PROJECT / 'report_schema.json').read_text())
+    schema = json.loads((PROJECT / 'imagenet' / 'reporting' / 'report_schema.json').read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.validate(json.loads((trained / 'report.json').read_text()), schema)
 

@@ -1,4 +1,4 @@
-"""resume.py and stopping.py: a run that is stopped in any way goes on as if it had not been."""
+"""checkpoints and stop_signals.py: a run that is stopped in any way goes on as if it had not been."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from conftest import SMALL, assert_user_error, call, succeed
 from patience import wait_until
 from processes import read_until, worker
 
-import processor
-from compat import mx
-from files import file_sha256
-from report import read_report
-from resume import Progress, read_manifest, write_checkpoint
+from imagenet.checkpoints.manifest import Progress, read_manifest, write_checkpoint
+from imagenet.common.files import file_sha256
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+from imagenet.runtime.compat import mx
 
 pytestmark = pytest.mark.usefixtures('device')
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import PROJECT, assert_user_error, call, succeed
 
-from tuning import GPU, GPU_COMMUNICATION
+from imagenet.launcher.worker_env import GPU, GPU_COMMUNICATION
 
 
 def dry_run(*options, env=None):
@@ -44,7 +44,7 @@ def test_batch_and_learning_rate_follow_the_devices():
     assert (options['--batch-size'], options['--lr'], options['--num-epochs']) == ('512', '0.2', '3')
     assert command[0].endswith('/horovodrun')
     assert command[1:4] == ['--gloo', '-np', '8']
-    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(PROJECT / 'scripts' / 'startup')
+    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(PROJECT / 'imagenet' / 'runtime' / 'startup')
 
 
 def test_accumulated_batches_count_for_the_learning_rate():
@@ -112,9 +112,9 @@ def test_threads_share_the_cores_and_the_user_wins():
 
 def test_environment_is_found(tmp_path):
     """The active one first, then .venv beside the launcher, then the interpreter itself."""
-    modules = ('errors', 'hosts', 'interpreter', 'launch', 'launched', 'options', 'slurm', 'tuning', 'worker')
-    for name in ('runner', *(f'{module}.py' for module in modules)):
-        shutil.copy(PROJECT / name, tmp_path)
+    shutil.copy(PROJECT / 'runner', tmp_path)
+    for package in ('common', 'launcher'):
+        shutil.copytree(PROJECT / 'imagenet' / package, tmp_path / 'imagenet' / package)
 
     def found(**environment):
         command = [sys.executable, tmp_path / 'runner', '--dry-run', '--device', 'cpu']

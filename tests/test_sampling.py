@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sampling import shard_bounds, training_order, validation_steps
+from imagenet.input_pipeline.sampling import shard_bounds, training_order, validation_steps
 
 
 @pytest.mark.parametrize(('num_examples', 'num_shards'), [(10, 1), (10, 3), (7, 4), (2, 3)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schedule import get_schedule
+from imagenet.training.lr_schedule import get_schedule
 
 REFERENCE = json.loads((Path(__file__).parent / 'data' / 'lr_schedules.json').read_text())
 

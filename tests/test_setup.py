@@ -51,7 +51,7 @@ def test_wrong_python(tmp_path):
 
 def test_numpy_has_its_old_names_and_mxnet_runs():
     program = (
-        'import compat, sys; assert "mxnet" not in sys.modules; mx = compat.mx; import numpy; '
+        'import sys, numpy; from imagenet.runtime import compat; assert "mxnet" not in sys.modules; mx = compat.mx; '
         'assert numpy.bool is bool; x = mx.nd.ones(3); x.attach_grad(); mx.autograd.set_recording(True); '
         'y = (x * x).sum(); y.backward(); print(x.grad.asnumpy().tolist())'
     )
@@ -64,15 +64,16 @@ def test_environment_without_mxnet(tmp_path):
     (tmp_path / 'numpy').symlink_to(numpy_folder)
     libraries = f'{numpy_folder}.libs'
     (tmp_path / 'numpy.libs').symlink_to(libraries)
-    program = f'import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(tmp_path)!r}]; from errors import one_line_errors\n'
-    program += 'with one_line_errors():\n    from compat import mx'
+    program = f'import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(tmp_path)!r}]\n'
+    program += 'from imagenet.runtime.compat import mx'
     assert_user_error(call(sys.executable, '-I', '-S', '-c', program), 'has no mxnet', 'run scripts/setup.sh')
 
 
 def test_horovod_is_built_for_mxnet_abi():
     """libmxnet.so uses the old C++ ABI; a Horovod with the new one reads MXNet's structures at the wrong offsets."""
-    program = 'import glob, compat, horovod; print(*glob.glob(horovod.__path__[0] + "/mxnet/*.so"))'
-    library = succeed(sys.executable, '-c', program).split()[0]
+    startup = {'PYTHONPATH': str(PROJECT / 'imagenet' / 'runtime' / 'startup')}
+    program = 'import glob, horovod; print(*glob.glob(horovod.__path__[0] + "/mxnet/*.so"))'
+    library = succeed(sys.executable, '-c', program, env=startup).split()[0]
     symbols = succeed('nm', '-DC', library)
     assert 'std::string' in symbols
     assert '__cxx11::basic_string' not in symbols
@@ -81,7 +82,7 @@ def test_horovod_is_built_for_mxnet_abi():
 def test_processes_keep_to_cores_of_their_own():
     """Also where there are more of them than cores, and as seen after OpenMP has bound the importing thread."""
     cores = sorted(os.sched_getaffinity(0))
-    program = 'import distributed, compat; print(compat.own_cores, distributed.available_cores())'
+    program = 'from imagenet.runtime import compat, threads; print(compat.own_cores, threads.available_cores())'
     bound = {'OMP_PROC_BIND': 'true', 'OMP_NUM_THREADS': str(len(cores))}
     alone = succeed(sys.executable, '-c', program, env=bound)
     assert alone == f'{cores} {len(cores)}\n'

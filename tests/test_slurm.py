@@ -7,9 +7,9 @@ from argparse import Namespace
 import pytest
 from conftest import SMALL, assert_user_error, call
 
-from errors import UserError
-from report import read_report
-from slurm import first_host, parse_tasks_per_node, slurm_environment
+from imagenet.common.errors import UserError
+from imagenet.launcher.slurm import first_host, parse_tasks_per_node, slurm_environment
+from imagenet.reporting.report_file import read_report
 
 
 def task(rank, node, local_rank, tasks='2,1', size=3, job=41):

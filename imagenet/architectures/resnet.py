@@ -1,0 +1,88 @@
+"""ResNet v1 and v1.5, and ResNeXt.
+
+ResNet is He et al., "Deep Residual Learning for Image Recognition" (arXiv:1512.03385), table 1 and figure 5. In "v1.5"
+the 3x3 convolution of a bottleneck has the stride, not the first 1x1. ResNeXt is Xie et al., "Aggregated Residual
+Transformations" (arXiv:1611.05431), table 1.
+"""
+
+from imagenet.architectures.registry import BASIC_DEPTHS
+from imagenet.runtime.compat import mx
+
+
+class ResidualBlock(mx.gluon.HybridBlock):
+    """relu(BN(body(x)) + shortcut(x)); the shortcut is a projection where the shape changes, else x itself."""
+
+    def __init__(self, layers, body, in_channels, channels, stride):
+        super().__init__()
+        self.input_layout = self.output_layout = layout = layers.batchnorm_layout
+        self.body = layers.sequential(*body, input_layout=layout, output_layout=layout)
+        self.bn_add_relu = layers.norm_add_relu(channels, gamma_initializer='zeros')
+        self.downsample = layers.projection(in_channels, channels, stride)
+
+    def hybrid_forward(self, F, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.bn_add_relu(self.body(x), shortcut)
+
+
+def basic_body(layers, in_channels, channels, stride):
+    return [
+        layers.conv(in_channels, channels, 3, stride),
+        layers.norm_relu(channels),
+        layers.conv(channels, channels, 3),
+    ]
+
+
+def bottleneck_body(layers, in_channels, channels, stride, width, stride_on_3x3, groups=1):
+    return [
+        layers.conv(in_channels, width, 1, 1 if stride_on_3x3 else stride),
+        layers.norm_relu(width, groups),
+        layers.conv(width, width, 3, stride if stride_on_3x3 else 1, groups=groups),
+        layers.norm_relu(width, groups),
+        layers.conv(width, channels, 1),
+    ]
+
+
+BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BASIC_CHANNELS = (64, 128, 256, 512)
+BOTTLENECK_CHANNELS = (256, 512, 1024, 2048)
+STEM_CHANNELS = 64
+
+
+def residual_features(layers, input_channels, make_body, blocks_per_stage, stage_channels):
+    """The stem, four stages of residual blocks and the pooling, as a list; and the number of channels that come out."""
+    features = [
+        layers.conv(input_channels, STEM_CHANNELS, 7, 2),
+        layers.norm_relu(STEM_CHANNELS),
+        layers.max_pool(3, 2, 1),
+    ]
+    in_channels = STEM_CHANNELS
+    for stage, (num_blocks, channels) in enumerate(zip(blocks_per_stage, stage_channels)):
+        blocks = []
+        for index in range(num_blocks):
+            stride = 2 if index == 0 and stage > 0 else 1
+            body = make_body(layers, in_channels, channels, stride)
+            blocks.append(ResidualBlock(layers, body, in_channels, channels, stride))
+            in_channels = channels
+        features.append(layers.sequential(*blocks))
+    features.append(layers.global_average_pool())
+    return features, in_channels
+
+
+def resnet_features(layers, input_channels, num_layers, stride_on_3x3, **_):
+    if num_layers in BASIC_DEPTHS:
+        return residual_features(layers, input_channels, basic_body, BLOCKS_PER_STAGE[num_layers], BASIC_CHANNELS)
+
+    def make_body(layers, in_channels, channels, stride):
+        return bottleneck_body(layers, in_channels, channels, stride, channels // 4, stride_on_3x3)
+
+    return residual_features(layers, input_channels, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)
+
+
+def resnext_features(layers, input_channels, num_layers, num_groups, stride_on_3x3, **_):
+    """Groups of 4 channels in the first stage, "32x4d" for 32 of them; twice as many channels in each further one."""
+
+    def make_body(layers, in_channels, channels, stride):
+        width = channels // 64 * num_groups
+        return bottleneck_body(layers, in_channels, channels, stride, width, stride_on_3x3, num_groups)
+
+    return residual_features(layers, input_channels, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)

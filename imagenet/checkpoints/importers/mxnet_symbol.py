@@ -1,0 +1,52 @@
+"""Parameters of an exported symbol: `prefix-symbol.json` and `prefix-0000.params`."""
+
+import json
+from pathlib import Path
+
+from imagenet.checkpoints.parameters import named_parameters
+from imagenet.common.errors import UserError
+from imagenet.runtime.compat import mx
+
+
+def _match_symbol(arrays, net, path):
+    """A symbol's arrays under canonical names.
+
+    Raises:
+        UserError: the symbol file is missing, or is of another network.
+    """
+    symbol_path = Path(f'{str(path)[: str(path).rfind("-")]}-symbol.json')
+    try:
+        theirs = _parameters_in_graph_order(symbol_path.read_text(), {name[len('arg:') :] for name in arrays})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--load {path}: a symbol's parameters; {symbol_path} is needed beside them, and cannot be read ({error})"
+        ) from None
+    canonical = {param.name: name for name, param in named_parameters(net).items()}
+    ours = _parameters_in_graph_order(net(mx.sym.var('data')).tojson(), set(canonical))
+    if [len(layer) for layer in theirs] != [len(layer) for layer in ours]:
+        raise UserError(
+            f'--load {path}: parameters of another network: {symbol_path} has {len(theirs)} layers with parameters, '
+            f'--arch and --num-layers give {len(ours)}'
+        )
+    values = {name[len('arg:') :]: array for name, array in arrays.items()}
+    return {
+        canonical[our_name]: values[their_name]
+        for our_layer, their_layer in zip(ours, theirs)
+        for our_name, their_name in zip(our_layer, their_layer)
+    }
+
+
+def _parameters_in_graph_order(symbol_json, names):
+    """The names of the parameters of each operator, as a list of lists.
+
+    Operators come in the order in which the graph first reaches a parameter of theirs: unlike the order of the
+    operators themselves, it is the same for fused and separate ones.
+    """
+    nodes = json.loads(symbol_json)['nodes']
+    layers = []
+    for node in nodes:
+        sources = [index for index, *_ in node['inputs']]
+        inputs = [index for index in sources if nodes[index]['op'] == 'null' and nodes[index]['name'] in names]
+        if inputs:
+            layers.append(inputs)
+    return [[nodes[index]['name'] for index in layer] for layer in sorted(layers)]

@@ -1,0 +1,8 @@
+"""Parameter names of NVIDIA's ResNet-50 example for MXNet, the original of this package."""
+
+
+def _canonical_name(name, expected):
+    name = name[len('_net.') :] if name.startswith('_net.') else name
+    *parents, own_place, leaf = name.replace('.bn.', '.').split('.')
+    candidates = ('.'.join((*parents, own_place, leaf)), '.'.join((*parents, leaf)))
+    return next((candidate for candidate in candidates if candidate in expected), name)

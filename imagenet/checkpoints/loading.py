@@ -1,0 +1,68 @@
+"""`--load`: sets a network's parameters to those of any supported file."""
+
+from imagenet.checkpoints.importers.mxnet_symbol import _match_symbol
+from imagenet.checkpoints.importers.nvidia_examples import _canonical_name
+from imagenet.checkpoints.parameters import canonical_shapes, read_arrays, set_canonical, to_canonical
+from imagenet.common.errors import UserError
+
+NAMES_SHOWN = 3
+
+
+def load_parameters(net, path):
+    """Sets the network's parameters, which must be initialised, to the values of a file.
+
+    Raises:
+        UserError: the file cannot be read, or belongs to another network; the first differences are named.
+    """
+    arrays = import_arrays(read_arrays(path), net, path)
+    expected = canonical_shapes(net)
+    missing = [name for name in expected if name not in arrays]
+    left_over = [name for name in arrays if name not in expected]
+    misshapen = [
+        f'{name} {arrays[name].shape} instead of {shape}'
+        for name, shape in expected.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    found = {'missing': missing, 'left over': left_over, 'of another shape': misshapen}
+    differences = [f'{len(names)} {what} ({_first(names)})' for what, names in found.items() if names]
+    if differences:
+        raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}')
+    set_canonical(net, arrays)
+
+
+def _first(names):
+    return ', '.join(names[:NAMES_SHOWN]) + (', …' if len(names) > NAMES_SHOWN else '')
+
+
+def count_classes(path):
+    """The number of classes of the network that a parameter file belongs to; None where it does not say."""
+    matrices = [array for array in read_arrays(path).values() if array.ndim == 2]
+    return matrices[0].shape[0] if len(matrices) == 1 else None
+
+
+def import_arrays(arrays, net, path):
+    """Canonical arrays from any file that this package or its original wrote.
+
+    The original's names depend on how a network was built: they may start with `_net.`, a batch norm may have a
+    place of its own below its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may have taken
+    one (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels. A
+    symbol's parameters (`prefix-0000.params`, with `prefix-symbol.json` beside it) are matched by their place in the
+    graph.
+
+    What fits nothing keeps its name and shape, for `load_parameters` to complain of.
+    """
+    expected = canonical_shapes(net)
+    if all(name.startswith(('arg:', 'aux:')) for name in arrays):
+        renamed = _match_symbol(arrays, net, path)
+    else:
+        renamed = {_canonical_name(name, expected): array for name, array in arrays.items()}
+    in_layout = {
+        layout: {name: to_canonical(name, array, layout) for name, array in renamed.items()}
+        for layout in ('NCHW', 'NHWC')
+    }
+
+    def fits(layout):
+        return all(array.shape == expected.get(name, array.shape) for name, array in in_layout[layout].items())
+
+    # One file has one layout: some weights look alike in both, and do not tell.
+    return in_layout['NHWC' if fits('NHWC') and not fits('NCHW') else 'NCHW']

@@ -1,0 +1,109 @@
+"""The manifest of a checkpoint: how far a run is, and which files belong to it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from imagenet.checkpoints.parameters import write_arrays
+from imagenet.common.errors import UserError
+from imagenet.common.files import file_sha256, write_atomically
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is: the manifest's content beside its parts.
+
+    Attributes:
+        epoch: epochs that are finished, validation included.
+        iteration: steps of the next epoch that are done.
+        sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
+        latencies, seconds: of these steps, on rank 0.
+        communication: what a `CommunicationTimer` has measured: its seconds, and those of the updates.
+        best_top1: the best accuracies so far, by name of the network's form ('val', 'ema').
+        metrics: the report's, of finished epochs.
+        duration: seconds of all sessions.
+        time_to_accuracy: of the report; None while it is not reached.
+        is_finished: whether nothing is left to do.
+    """
+
+    seed: int
+    options: dict
+    epoch: int = 0
+    iteration: int = 0
+    sums: list = field(default_factory=list)
+    latencies: list = field(default_factory=list)
+    seconds: float = 0.0
+    communication: list = field(default_factory=lambda: [0.0, 0.0])
+    best_top1: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    duration: float = 0.0
+    time_to_accuracy: dict = None
+    is_finished: bool = False
+    optimizer: dict = field(default_factory=dict)
+    loss_scale: dict = field(default_factory=dict)
+    average_updates: int = 0
+
+
+def manifest_path(workspace, prefix):
+    return Path(workspace) / f'{prefix}_resume.json'
+
+
+def read_manifest(path):
+    """(`Progress`, parts) of a checkpoint, after comparing each part with its checksum; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    advice = 'restore it, or start over with --no-resume'
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        parts = content.pop('parts')
+        if content.pop('format') != FORMAT:
+            raise UserError(f'{path}: the checkpoint of another version of this package; {advice}')
+        progress = Progress(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path}: this checkpoint is damaged ({type(error).__name__}: {error}); {advice}') from None
+    for part in parts.values():
+        file = path.parent / part['file']
+        if not file.is_file():
+            raise UserError(f'{file}: this part of the checkpoint {path} is missing; {advice}')
+        if file_sha256(file) != part['sha256']:
+            raise UserError(f'{file}: this part of the checkpoint {path} is damaged (its SHA-256 differs); {advice}')
+    return progress, {name: path.parent / part['file'] for name, part in parts.items()}
+
+
+def write_checkpoint(path, progress, parts):
+    """Writes a checkpoint in place of the one that is there.
+
+    Args:
+        path: of the manifest.
+        parts: arrays by name, by name of the part.
+
+    Raises:
+        UserError: it cannot be written; the old one is whole.
+    """
+    stem = path.name[: -len('.json')]
+    files = {name: path.parent / f'{stem}_{progress.epoch:04}_{progress.iteration:06}_{name}.params' for name in parts}
+    for name, arrays in parts.items():
+        write_arrays(files[name], arrays)
+    described = {name: {'file': file.name, 'sha256': file_sha256(file)} for name, file in files.items()}
+    text = json.dumps({'format': FORMAT, **asdict(progress), 'parts': described}) + '\n'
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
+    for file in path.parent.glob(f'{stem}_*.params'):
+        if file not in files.values():
+            file.unlink()
+
+
+def remove_leftovers(args):
+    """Removes what a killed run was writing: temporary files, and parts that no manifest names yet."""
+    stem = f'{args.model_prefix}_resume'
+    for path in args.workspace.glob(f'.{args.model_prefix}_*'):
+        path.unlink()
+    manifest = manifest_path(args.workspace, args.model_prefix)
+    if not manifest.exists():
+        for path in args.workspace.glob(f'{stem}_*.params'):
+            path.unlink()

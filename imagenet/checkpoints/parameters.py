@@ -1,0 +1,118 @@
+"""Parameters on disk.
+
+A file holds float32 arrays under names that follow from the network's structure (`features.3.0.body.0.weight`), weights
+as (out, in, height, width), three input channels. Whatever trained it, anything can load it: layouts, fusion, precision
+and a fourth input channel are a matter of the network in memory.
+
+Files that the original of this package wrote are read, too: see `import_arrays`.
+"""
+
+import struct
+from pathlib import Path
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
+from imagenet.runtime.compat import mx
+
+# The first 8 bytes of MXNet's parameter files (kMXAPINDArrayListMagic in its ndarray.cc).
+PARAMETER_FILE_MAGIC = struct.pack('<Q', 0x112)
+# The convolution that sees the image, in every architecture.
+INPUT_WEIGHT = 'features.0.weight'
+IMAGE_CHANNELS = 3
+
+
+def named_parameters(net):
+    """The network's parameters by canonical name, running statistics included."""
+    return net._collect_params_with_prefix()
+
+
+def to_canonical(name, array, weight_layout):
+    """An array as it is on disk.
+
+    Args:
+        name: its canonical name.
+        array: a parameter's values, any precision.
+        weight_layout: 'NCHW' where a convolution's weight is (out, in, height, width), 'NHWC' where in comes last.
+    """
+    if array.ndim == 4 and weight_layout == 'NHWC':
+        array = array.transpose((0, 3, 1, 2))
+    if name == INPUT_WEIGHT:
+        array = array[:, :IMAGE_CHANNELS]
+    return array.astype('float32')
+
+
+def from_canonical(name, array, net):
+    """An array as `net` wants it: the inverse of `to_canonical`, a fourth input channel filled with zeros."""
+    if name == INPUT_WEIGHT and net.input_channels > IMAGE_CHANNELS:
+        extra = (array.shape[0], net.input_channels - IMAGE_CHANNELS, *array.shape[2:])
+        array = mx.nd.concat(array, mx.nd.zeros(extra), dim=1)
+    if array.ndim == 4 and net.weight_layout == 'NHWC':
+        array = array.transpose((0, 2, 3, 1))
+    return array
+
+
+def canonical_shapes(net):
+    """The shape that each of a network's parameters has on disk, by name."""
+    shapes = {}
+    for name, param in named_parameters(net).items():
+        shape = param.shape
+        if len(shape) == 4 and net.weight_layout == 'NHWC':
+            shape = (shape[0], shape[3], *shape[1:3])
+        shapes[name] = (shape[0], IMAGE_CHANNELS, *shape[2:]) if name == INPUT_WEIGHT else shape
+    return shapes
+
+
+def set_canonical(net, arrays):
+    """Sets parameters, which must be initialised, to canonical arrays by name."""
+    params = named_parameters(net)
+    for name, array in arrays.items():
+        params[name].set_data(from_canonical(name, array, net).astype(params[name].dtype))
+
+
+def canonical_arrays(net):
+    """Copies of the network's values in canonical form, by name; MXNet makes them when it comes to it."""
+    return {
+        name: to_canonical(name, param.data(param.list_ctx()[0]), net.weight_layout).as_in_context(mx.cpu())
+        for name, param in named_parameters(net).items()
+    }
+
+
+def write_arrays(path, arrays):
+    """Writes a parameter file, atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def write(temporary):
+        try:
+            mx.nd.save(str(temporary), arrays)
+            # MXNet does not say when the disk takes all but the end of a file: only reading it back tells.
+            mx.nd.load(str(temporary))
+        except mx.base.MXNetError:
+            raise UserError(f'{path}: cannot write all of this file (is the disk full?)') from None
+
+    write_atomically(path, write)
+
+
+def read_arrays(path):
+    """A parameter file's arrays by name.
+
+    Raises:
+        UserError: the file is missing, or not a parameter file, or damaged.
+    """
+    path = Path(path)
+    try:
+        with path.open('rb') as file:
+            magic = file.read(len(PARAMETER_FILE_MAGIC))
+    except OSError as error:
+        raise UserError(f'--load {path}: cannot read this file ({error.strerror})') from None
+    if magic != PARAMETER_FILE_MAGIC:
+        raise UserError(f'--load {path}: not an MXNet parameter file; name a .params file that a training run saved')
+    try:
+        arrays = mx.nd.load(str(path))
+    except mx.base.MXNetError:
+        raise UserError(f'--load {path}: this parameter file is damaged; use another checkpoint') from None
+    if not isinstance(arrays, dict):
+        raise UserError(f'--load {path}: its arrays have no names; name a .params file that a training run saved')
+    return arrays

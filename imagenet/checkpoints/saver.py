@@ -1,0 +1,108 @@
+"""Going on where a run was stopped: all that it needs, saved so that a kill at any moment leaves a whole checkpoint.
+
+A checkpoint is a manifest, `PREFIX_resume.json`, and the parts that it names with their SHA-256: parameters, the state
+of the optimizer with its float32 master weights, averaged parameters. Parts are canonical arrays (see checkpoint.py),
+so that a run goes on in another layout, too. New parts are written under new names, then the manifest is replaced, then
+the old parts are removed: whenever that stops, the manifest names whole files.
+
+All random numbers follow from the seed, the epoch, the step and the rank, so the seed in the manifest is the random
+state.
+"""
+
+import copy
+
+from imagenet.checkpoints.manifest import manifest_path, write_checkpoint
+from imagenet.checkpoints.parameters import write_arrays
+from imagenet.checkpoints.training_state import counters, snapshot
+from imagenet.common.errors import UserError
+from imagenet.common.files import BackgroundWriter
+from imagenet.runtime import distributed
+from imagenet.training.loss_scaling import FixedScale
+
+
+def add_checkpoint_args(parser):
+    group = parser.add_argument_group('Checkpoints')
+    group.add_argument('--load', help='a .params file to start from, to validate or to predict with')
+    group.add_argument(
+        '--no-resume',
+        action='store_true',
+        help='start over in a new folder of the workspace, and do not go on from the checkpoint there',
+    )
+    group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
+    group.add_argument(
+        '--save-frequency',
+        type=int,
+        default=-1,
+        help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
+        '(default: %(default)s)',
+    )
+    return group
+
+
+def check_checkpoint_args(args):
+    """Raises `UserError` for options that mean nothing."""
+    if args.save_frequency < -1:
+        raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
+
+
+class RunCheckpoints:
+    """What a run saves: its best networks, those of every so many epochs, and what it needs to go on.
+
+    Everything is written in the background, by rank 0.
+
+    Args:
+        say: a function that is given a line about each file.
+    """
+
+    def __init__(self, args, say):
+        self._args = args
+        self._say = say
+        self._manifest = manifest_path(args.workspace, args.model_prefix)
+        self._writer = BackgroundWriter()
+        self._is_writer = distributed.rank() == 0 and args.save_frequency != 0
+
+    def save(self, net, step, progress, due=None):
+        """Saves the run's state, and parameters under further names, without waiting for it.
+
+        Args:
+            due: name of a file to 'val' for the parameters, or 'ema' for the averaged ones.
+
+        Raises:
+            UserError: what was saved before could not be written.
+        """
+        if not self._is_writer:
+            return
+        progress.optimizer = counters(step.trainer.optimizer)
+        progress.loss_scale = {} if isinstance(step.loss_scale, FixedScale) else vars(step.loss_scale).copy()
+        progress.average_updates = step.average.updates if step.average is not None else 0
+        parts, progress = snapshot(net, step), copy.deepcopy(progress)
+        forms = {'val': parts['parameters'], 'ema': parts.get('average')}
+
+        def write():
+            for name, form in (due or {}).items():
+                write_arrays(self._args.workspace / name, forms[form])
+                self._say(f'saved {self._args.workspace / name}')
+            write_checkpoint(self._manifest, progress, parts)
+
+        self._writer.submit(write)
+
+    def wait(self):
+        """Returns when all is on the disk; raises as `save` does."""
+        self._writer.wait()
+
+    def files_due(self, best_top1, results, epochs_done, is_last):
+        """Which parameter files an epoch makes, as `save` takes them. Keeps `best_top1` up to date.
+
+        A run that does not validate keeps its last network, for it cannot tell its best.
+        """
+        args, due = self._args, {}
+        forms = {'val': ''} if args.ema_decay is None else {'val': '', 'ema': '_ema'}
+        for form, suffix in forms.items():
+            top1 = results[form]['top1'] if form in results else None
+            if top1 is not None and top1 > best_top1.get(form, -1):
+                best_top1[form] = top1
+                due[f'{args.model_prefix}{suffix}_best.params'] = form
+            is_periodic = args.save_frequency > 0 and epochs_done % args.save_frequency == 0
+            if is_periodic or (is_last and top1 is None):
+                due[f'{args.model_prefix}{suffix}_{epochs_done:04}.params'] = form
+        return due

@@ -1,0 +1,149 @@
+"""The state of training as arrays: network, optimizer and averaged parameters."""
+
+import hashlib
+import json
+
+from imagenet.checkpoints.parameters import (
+    canonical_arrays,
+    from_canonical,
+    named_parameters,
+    read_arrays,
+    set_canonical,
+    to_canonical,
+)
+from imagenet.common.errors import UserError
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx
+
+# Counters that optimizers keep beside their arrays.
+OPTIMIZER_COUNTERS = ('num_update', 'm_schedule')
+
+
+def snapshot(net, step):
+    """Copies of all arrays of a checkpoint, by part. MXNet makes them when it comes to it: this waits for nothing."""
+    parts = {'parameters': canonical_arrays(net), 'optimizer': _optimizer_arrays(net, step.trainer)}
+    if step.average is not None:
+        parts['average'] = average_arrays(net, step.average)
+    return {name: arrays for name, arrays in parts.items() if arrays}
+
+
+def average_arrays(net, average):
+    """The averaged parameters in canonical form."""
+    names = _canonical_names(net)
+    return {names[name]: to_canonical(names[name], array, net.weight_layout) for name, array in average.arrays.items()}
+
+
+def _canonical_names(net):
+    return {param.name: name for name, param in named_parameters(net).items()}
+
+
+def _leaves(state):
+    """The arrays in an optimizer's state of one parameter, which may be nested tuples with holes."""
+    if isinstance(state, (tuple, list)):
+        for part in state:
+            yield from _leaves(part)
+    elif state is not None:
+        yield state
+
+
+def _optimizer_arrays(net, trainer):
+    """State arrays of the first device as 'features.0.weight:0'; those of the parameter's shape in canonical form."""
+    names, arrays = _canonical_names(net), {}
+    states = trainer._updaters[0].states if getattr(trainer, '_updaters', None) else {}
+    for index, state in states.items():
+        param = trainer._params[index]
+        name = names[param.name]
+        for number, leaf in enumerate(_leaves(state)):
+            is_like_param = leaf.shape == param.shape
+            value = to_canonical(name, leaf, net.weight_layout) if is_like_param else leaf.astype('float32')
+            arrays[f'{name}:{number}'] = value.as_in_context(mx.cpu())
+    return arrays
+
+
+def counters(optimizer):
+    """The numbers that an optimizer keeps beside its arrays."""
+    return {name: getattr(optimizer, name) for name in OPTIMIZER_COUNTERS if hasattr(optimizer, name)}
+
+
+def restore(net, step, progress, files, path):
+    """Sets network, optimizer and averages to a checkpoint, on all processes alike.
+
+    Args:
+        files: of the parts, on rank 0; None on the others, which are given what is in them.
+        path: of the manifest, for messages.
+
+    Raises:
+        UserError: a part is of another network.
+    """
+    parts = None if files is None else {name: read_arrays(file) for name, file in files.items()}
+    is_reader = parts is not None
+    if is_reader:
+        set_canonical(net, parts['parameters'])
+    distributed.broadcast(net.collect_params())
+    _restore_optimizer(net, step.trainer, progress, parts and parts.get('optimizer', {}), path)
+    if step.average is not None:
+        names = _canonical_names(net)
+        for name, array in step.average.arrays.items():
+            if is_reader:
+                value = from_canonical(names[name], parts['average'][names[name]], net)
+                value.as_in_context(array.context).copyto(array)
+        distributed.broadcast(step.average.arrays)
+        step.average.updates = progress.average_updates
+    for name, value in progress.loss_scale.items():
+        setattr(step.loss_scale, name, value)
+
+
+def _restore_optimizer(net, trainer, progress, arrays, path):
+    # Before its first update, a run has no state.
+    if not progress.optimizer.get('num_update'):
+        return
+    optimizer = trainer.optimizer
+    for name, value in progress.optimizer.items():
+        setattr(optimizer, name, value)
+    names = _canonical_names(net)
+    trained = [(index, param) for index, param in enumerate(trainer._params) if param.grad_req != 'null']
+    for device, updater in enumerate(trainer._updaters):
+        optimizer._set_current_context(device)
+        filled = {}
+        for index, param in trained:
+            weight, name = param.list_data()[device], names[param.name]
+            state = optimizer.create_state_multi_precision(index, weight)
+            for number, leaf in enumerate(_leaves(state)):
+                key = f'{name}:{number}'
+                if arrays is not None:
+                    _fill(leaf, param, name, key, arrays, net, path)
+                filled[key] = leaf
+            updater.states[index], updater.states_synced[index] = state, True
+            optimizer._index_update_count[index] = optimizer.num_update
+        distributed.broadcast(filled)
+
+
+def _fill(leaf, param, name, key, arrays, net, path):
+    if key not in arrays:
+        raise UserError(f'{path}: has no {key}, which --optimizer needs; start over with --no-resume')
+    value = from_canonical(name, arrays[key], net) if leaf.shape == param.shape else arrays[key]
+    value.astype(leaf.dtype).as_in_context(leaf.context).copyto(leaf)
+
+
+def check_same_start(net, step, progress):
+    """Makes sure that all processes start from the same numbers: all arrays, counters, loss scale and seed.
+
+    Raises:
+        UserError: they do not; it names the first array that differs.
+    """
+    if distributed.size() == 1:
+        return
+    digests = {
+        f'{name} ({part})': hashlib.sha256(array.asnumpy().tobytes()).hexdigest()[:16]
+        for part, arrays in snapshot(net, step).items()
+        for name, array in arrays.items()
+    }
+    numbers = {
+        'the seed': progress.seed,
+        'the loss scale': step.loss_scale.value,
+        **{f"the optimizer's {name}": value for name, value in counters(step.trainer.optimizer).items()},
+    }
+    whole = hashlib.sha256(json.dumps([digests, numbers]).encode()).hexdigest()
+    # The digests of all arrays are only sent round where there is something to find.
+    if len(set(distributed.gather_json(whole))) > 1:
+        distributed.check_alike({**digests, **numbers}, 'the start or the resume of this run has gone wrong')

@@ -1,0 +1,223 @@
+"""Finds everything that is wrong with a record file and its index."""
+
+from collections import namedtuple
+
+import cv2
+import numpy as np
+
+from imagenet.common.errors import UserError
+from imagenet.common.parallel import map_in_order
+from imagenet.datasets.decoding import JPEG_END, decode_image, is_cut_short
+from imagenet.datasets.records import index_path, read_index_lines, scan_records, unpack_image
+from imagenet.datasets.repair import READ_AT_ONCE, bar_of
+
+# What is kept of each stretch of a record file.
+ROW = np.dtype([('begin', 'i8'), ('end', 'i8'), ('label', 'f8'), ('id', 'u8'), ('fault', 'i1')])
+NO_FAULT, NO_RECORD, NO_IMAGE, UNDECODABLE, CUT_SHORT = range(5)
+
+# In the order in which they are listed.
+KINDS = {
+    'damaged': 'bytes that are no record',
+    'end': 'record files that do not end with a whole record',
+    'index': 'indexes that cannot be used',
+    'index length': 'indexes with more or fewer lines than there are records',
+    'no record': 'index lines that point at no record',
+    'same offset': 'index lines that point at the same record as another',
+    'same key': 'index lines with the same key as another',
+    'not indexed': 'records that are not in the index',
+    'no image': 'records that are too short for an image',
+    'undecodable': 'images that do not decode',
+    'cut short': 'JPEGs that are cut short',
+    'label': 'labels that name no class',
+    'empty class': 'classes without an image',
+}
+IMAGE_FAULTS = {
+    NO_IMAGE: ('no image', 'is too short for an image'),
+    UNDECODABLE: ('undecodable', 'image does not decode'),
+    CUT_SHORT: ('cut short', 'JPEG is cut short'),
+}
+
+# `record` and `offset`, the record's number and its first byte, are None where there is none.
+Problem = namedtuple('Problem', 'kind message record offset')
+Index = namedtuple('Index', 'keys offsets')
+
+
+def find_record_files(path):
+    """The record files of a folder, or the one that was named.
+
+    Raises:
+        UserError: there are none.
+    """
+    if path.is_file() and path.suffix == '.rec':
+        return [path]
+    if not path.is_dir():
+        raise UserError(f'{path}: no such folder; needed is one with record files, or a single .rec file')
+    found = sorted(file for file in path.glob('*.rec') if not file.name.startswith('.'))
+    if not found:
+        raise UserError(f'{path}: no .rec file in this folder; make a data set with prepare_imagenet.sh')
+    return found
+
+
+class CheckedFile:
+    """What is known of a record file after all of it was read.
+
+    Args:
+        classes: their names, or None where nobody named them.
+        rows: what `read_rows` gives.
+
+    Attributes:
+        index: an `Index`, or None where there is none to be used.
+        records: a `ROW` for each record, in the order of the file.
+        numbers: the records' lines in the index; -1 for a record that is not there.
+        problems: a list of `Problem`.
+    """
+
+    def __init__(self, path, classes, rows):
+        self.path, self.classes = path, classes
+        self.size = int((rows['end'] - rows['begin']).sum())
+        self.index, index_problem = self._read_index()
+        self.records = rows[rows['fault'] != NO_RECORD]
+        self.numbers = self._find_numbers()
+        self.problems = [
+            *self._damage(rows[rows['fault'] == NO_RECORD]),
+            *([index_problem] if index_problem else self._index_problems()),
+            *self._image_problems(),
+            *self._label_problems(),
+            *self._empty_classes(),
+        ]
+
+    def _read_index(self):
+        try:
+            lines = read_index_lines(index_path(self.path))
+        except UserError as error:
+            return None, Problem('index', str(error), None, None)
+        return Index(*lines.T), None
+
+    def _find_numbers(self):
+        numbers = np.full(len(self.records), -1)
+        if self.index is not None:
+            offsets, first_lines = np.unique(self.index.offsets, return_index=True)
+            places = np.minimum(np.searchsorted(offsets, self.records['begin']), len(offsets) - 1)
+            is_indexed = offsets[places] == self.records['begin']
+            numbers[is_indexed] = first_lines[places[is_indexed]]
+        return numbers
+
+    def _damage(self, gaps):
+        if len(self.records) == 0:
+            yield Problem('end', f'{self.path}: holds no record', None, 0)
+        for begin, end in zip(gaps['begin'].tolist(), gaps['end'].tolist()):
+            if end == self.size:
+                message = f'{self.path}: bytes {begin} to {end}, the end of the file, are no whole record'
+                yield Problem('end', message, None, begin)
+            else:
+                yield Problem('damaged', f'{self.path}: bytes {begin} to {end} are no record', None, begin)
+
+    def _index_problems(self):
+        path, (keys, offsets), begins = index_path(self.path), self.index, self.records['begin']
+        if len(offsets) != len(begins):
+            yield Problem('index length', f'{path}: {len(offsets)} lines for {len(begins)} records', None, None)
+        for number in np.flatnonzero(~np.isin(offsets, begins)).tolist():
+            message = f'{path}: record {number} points at byte {offsets[number]}, where no record starts'
+            yield Problem('no record', message, number, int(offsets[number]))
+        for number, first in repeated(offsets):
+            message = f'{path}: record {number} points at byte {offsets[number]}, as record {first} does'
+            yield Problem('same offset', message, number, int(offsets[number]))
+        for number, first in repeated(keys):
+            message = f'{path}: record {number} has key {keys[number]}, as record {first} has'
+            yield Problem('same key', message, number, int(offsets[number]))
+        for begin in begins[self.numbers < 0].tolist():
+            yield Problem('not indexed', f'{self.path}: the record at byte {begin} is not in the index', None, begin)
+
+    def _image_problems(self):
+        for position in np.flatnonzero(self.records['fault']):
+            kind, message = IMAGE_FAULTS[self.records['fault'][position]]
+            yield self._problem_of_record(kind, position, message)
+
+    def _label_problems(self):
+        allowed = '' if self.classes is None else f', but classes.txt names {len(self.classes)} classes'
+        for position in np.flatnonzero(self.has_label & ~self.has_class):
+            yield self._problem_of_record('label', position, f'label {self.records["label"][position]:.9g}{allowed}')
+
+    def _empty_classes(self):
+        histogram = self.histogram()
+        for label, name in enumerate(self.classes or ()):
+            if label not in histogram:
+                yield Problem('empty class', f'{self.path}: no image of class {label}, {name}', None, None)
+
+    def _problem_of_record(self, kind, position, message):
+        number, begin = int(self.numbers[position]), int(self.records['begin'][position])
+        if number < 0:
+            return Problem(kind, f'{self.path}: record at byte {begin}, not in the index: {message}', None, begin)
+        return Problem(kind, f'{self.path}: record {number} at byte {begin}: {message}', number, begin)
+
+    @property
+    def has_label(self):
+        return self.records['fault'] != NO_IMAGE
+
+    @property
+    def has_class(self):
+        """Per record, whether its label is a whole number that names a class."""
+        labels = self.records['label']
+        is_whole = (labels >= 0) & (labels < np.inf) & (labels == np.floor(labels))
+        return is_whole if self.classes is None else is_whole & (labels < len(self.classes))
+
+    @property
+    def is_right(self):
+        """Per record, whether a copy would hold it."""
+        return (self.records['fault'] == NO_FAULT) & self.has_class
+
+    def histogram(self):
+        """The number of records of each label that could name a class, by label."""
+        labels = self.records['label'][self.has_class]
+        return {int(label): int(count) for label, count in zip(*np.unique(labels, return_counts=True))}
+
+
+def read_rows(path, num_threads):
+    """Reads a record file from end to end: an array of a `ROW` per stretch.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open('rb', READ_AT_ONCE) as file, bar_of(path.name, path.stat().st_size) as bar:
+            stretches = with_progress(scan_records(file), bar)
+            return np.fromiter(map_in_order(look_at, stretches, num_threads), dtype=ROW)
+    except OSError as error:
+        raise UserError(f'{path}: cannot read this record file ({error.strerror})') from None
+
+
+def with_progress(stretches, bar):
+    for stretch in stretches:
+        bar.update(stretch.end - stretch.begin)
+        yield stretch
+
+
+def look_at(stretch):
+    """The `ROW` of a stretch."""
+    begin, end, payload = stretch
+    if payload is None:
+        return begin, end, np.nan, 0, NO_RECORD
+    record = unpack_image(payload)
+    if record is None:
+        return begin, end, np.nan, 0, NO_IMAGE
+    return begin, end, record.label, record.key, find_image_fault(record.image)
+
+
+def find_image_fault(encoded):
+    try:
+        if decode_image(encoded) is None:
+            return UNDECODABLE
+    except cv2.error:
+        # Such as a size that no image has.
+        return UNDECODABLE
+    # It costs another decoding to know, and nearly every JPEG that is not cut short ends with its mark.
+    may_be_cut_short = bytes(encoded[-len(JPEG_END) :]) != JPEG_END
+    return CUT_SHORT if may_be_cut_short and is_cut_short(encoded) else NO_FAULT
+
+
+def repeated(values):
+    """Yields (line, first line of the same value) for each line of an index whose value was there before."""
+    _, first_lines, groups = np.unique(values, return_index=True, return_inverse=True)
+    first_lines = first_lines[groups]
+    for line in np.flatnonzero(first_lines != np.arange(len(values))):
+        yield int(line), int(first_lines[line])

@@ -1,0 +1,176 @@
+"""An image tree as lists of labels and paths: which splits and classes it has, and what in it is no image."""
+
+import os
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+from imagenet.common.errors import UserError
+from imagenet.datasets.splits import SPLITS, check_classes
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+# The training list is shuffled in so many pieces; of 100 million lines, one takes 50 MB.
+NUM_BUCKETS = 256
+LINES_AT_ONCE = 100_000
+
+
+def find_roots(raw, val_fraction):
+    """The folder that holds the classes of each split.
+
+    Raises:
+        UserError: the tree is not split, and should be, or the other way round.
+    """
+    if not raw.is_dir():
+        raise UserError(f'{raw}: no such folder')
+    for suffix in ('', '-jpeg'):
+        roots = {split: raw / f'{split}{suffix}' for split in SPLITS}
+        if not all(root.is_dir() for root in roots.values()):
+            continue
+        if val_fraction is not None:
+            names = ' and '.join(root.name for root in roots.values())
+            raise UserError(f'--val-fraction {val_fraction:g}: {raw} is split already, into {names}; leave it out')
+        return roots
+    if val_fraction is None:
+        raise UserError(
+            f'{raw}: needed are the folders train and val, or train-jpeg and val-jpeg, with a folder per class in '
+            'each, or --val-fraction to split the class folders in it'
+        )
+    return dict.fromkeys(SPLITS, raw)
+
+
+def list_images(work, raw, roots, val_fraction, random):
+    """Writes `classes.txt` and each split's images in order: lines of a label and a path.
+
+    Returns:
+        The number of images, by split.
+
+    Raises:
+        UserError: the tree is no data set, and why.
+    """
+    for root in sorted(set(roots.values())):
+        print(f'listing {root}')
+    classes, listed = {split: [] for split in SPLITS}, dict.fromkeys(SPLITS, 0)
+    with ExitStack() as stack:
+        train, val, skipped = (
+            stack.enter_context((work / name).open('wb')) for name in ('train.sorted', 'val.list', 'data/skipped.txt')
+        )
+        lists = dict(zip(SPLITS, (train, val)))
+
+        def skip(path, reason):
+            skipped.write(skipped_line(raw, path, reason))
+
+        labelled = read_splits(roots, skip) if val_fraction is None else split_tree(raw, val_fraction, random, skip)
+        for split, label, name, images in labelled:
+            classes[split].append(name)
+            listed[split] += len(images)
+            lists[split].writelines(b'%d\t%s\n' % (label, os.fsencode(f'{name}/{image}')) for image in images)
+    for split in SPLITS:
+        if not listed[split]:
+            raise UserError(f'{roots[split]}: no image in its folders ({", ".join(EXTENSIONS)})')
+    check_classes(classes['train'], classes['val'], raw)
+    (work / 'data' / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes['train']), encoding='utf-8')
+    return listed
+
+
+def read_splits(roots, skip):
+    """Yields the classes of a tree that is split: (split, label, class, names of its images)."""
+    for split, root in roots.items():
+        for label, (name, images) in enumerate(class_folders(root, skip)):
+            yield split, label, name, images
+
+
+def split_tree(raw, val_fraction, random, skip):
+    """Yields the classes of a tree as `read_splits` does, a part of each class's images being for validation."""
+    for label, (name, images) in enumerate(class_folders(raw, skip)):
+        num_val = min(max(1, round(len(images) * val_fraction)), len(images) - 1)
+        chosen = set(random.permutation(len(images))[:num_val])
+        yield 'train', label, name, [image for number, image in enumerate(images) if number not in chosen]
+        if chosen:
+            yield 'val', label, name, [images[number] for number in sorted(chosen)]
+
+
+def class_folders(root, skip):
+    """Yields the folders that images lie in, and the names of these, in the order of im2rec.py.
+
+    Args:
+        skip: a function that is given the path of a file that is no image, and the reason.
+
+    Raises:
+        UserError: a folder cannot be read, has no images, or has a name that cannot be a class's.
+    """
+    for folder, subfolders, files in os.walk(root, onerror=_cannot_read, followlinks=True):
+        for hidden in sorted(name for name in subfolders if name.startswith('.')):
+            skip(Path(folder, hidden), 'a hidden folder')
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        images = []
+        for file in sorted(files):
+            problem = problem_of_name(file)
+            if problem:
+                skip(Path(folder, file), problem)
+            else:
+                images.append(file)
+        if images:
+            name = os.path.relpath(folder, root)
+            check_class_name(name, folder)
+            yield name, images
+        elif not subfolders and folder != str(root):
+            raise UserError(f'{printable(folder)}: a class without images; put some there, or remove the folder')
+
+
+def _cannot_read(error):
+    raise UserError(f'{printable(error.filename)}: cannot read this folder ({error.strerror})')
+
+
+def problem_of_name(name):
+    """Why a file of this name is not packed; None where it is."""
+    if name.startswith('.'):
+        return 'a hidden file'
+    if Path(name).suffix.lower() not in EXTENSIONS:
+        return 'not an image, by its name'
+    if breaks_lists(name):
+        return 'a tab or a line break in its name, which lists cannot hold'
+    return None
+
+
+def check_class_name(name, folder):
+    """Raises `UserError` where `classes.txt` cannot hold the name."""
+    if breaks_lists(name):
+        raise UserError(f'{printable(folder)}: a tab or a line break in the name of a class; rename the folder')
+    try:
+        name.encode('utf-8')
+    except UnicodeEncodeError:
+        raise UserError(f'{printable(folder)}: the name of this class is not valid UTF-8; rename the folder') from None
+
+
+def breaks_lists(name):
+    return '\t' in name or name.splitlines() != [name]
+
+
+def printable(text):
+    """The text on one line, and as valid UTF-8, whatever is in it."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
+
+
+def skipped_line(raw, path, reason):
+    return f'{printable(os.path.relpath(path, raw))}\t{printable(reason)}\n'.encode()
+
+
+def shuffle_lines(source, target, buckets, random):
+    """Moves the lines of a file to another, in random order and without holding all of them in memory.
+
+    Each goes to one of many files, drawn at random; each of these is then shuffled.
+    """
+    buckets.mkdir(exist_ok=True)
+    paths = [buckets / str(number) for number in range(NUM_BUCKETS)]
+    with source.open('rb') as lines, ExitStack() as stack:
+        files = [stack.enter_context(path.open('wb')) for path in paths]
+        for chunk in iter(lambda: list(islice(lines, LINES_AT_ONCE)), []):
+            for line, number in zip(chunk, random.randint(NUM_BUCKETS, size=len(chunk))):
+                files[number].write(line)
+    source.unlink()
+    with target.open('wb') as file:
+        for path in paths:
+            lines = path.read_bytes().splitlines(keepends=True)
+            file.writelines(lines[number] for number in random.permutation(len(lines)))
+            path.unlink()
+    buckets.rmdir()

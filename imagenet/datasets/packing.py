@@ -1,0 +1,322 @@
+"""Packs lists of images into record files; a run that was stopped resumes."""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import flush_to_disk, write_atomically
+from imagenet.common.parallel import map_in_order
+from imagenet.datasets.conversion import convert_line
+from imagenet.datasets.decoding import decode_image
+from imagenet.datasets.image_tree import find_roots, list_images, shuffle_lines, skipped_line
+from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
+from imagenet.datasets.splits import SPLITS, first
+
+# A run that is killed loses fewer images than this.
+IMAGES_BETWEEN_SAVES = 512
+SAMPLE_SIZE = 1000
+SECONDS_BETWEEN_LINES = 30
+
+
+def prepare(raw, out, options, threads):
+    """Makes the data set.
+
+    Args:
+        options: what decides its content, and is written into it.
+    """
+    roots = find_roots(raw, options['val_fraction'])
+    check_out(out)
+    work = out.parent / f'.{out.name}.partial'
+    with sole_use_of(work):
+        state = read_state(work, options)
+        if state:
+            print(f'resuming: {sum(state.packed.values())} of {sum(state.listed.values())} images are packed')
+        else:
+            state = start(work, raw, roots, options)
+        with kept(work):
+            for split in SPLITS:
+                pack_split(split, raw, roots[split], work, state, threads)
+        print('checking the record files')
+        counts = check_result(work)
+        with kept(work):
+            num_skipped = describe(work / 'data', counts, options, threads)
+            publish(work, out)
+    num_train, num_val = (sum(counts[split].values()) for split in SPLITS)
+    print(f'{out}: {num_train} training and {num_val} validation images, {len(counts["train"])} classes')
+    if num_skipped:
+        print(f'files skipped: {num_skipped}, listed in {out}/skipped.txt')
+
+
+def check_out(out):
+    """Raises `UserError` where there is something; an empty folder is removed."""
+    if out.exists():
+        try:
+            out.rmdir()
+        except OSError:
+            raise UserError(f'{out}: is there and not empty; remove it, or name another folder') from None
+
+
+@contextmanager
+def sole_use_of(work):
+    """Makes the folder of the work and keeps other runs out of it.
+
+    Raises:
+        UserError: another run is at work there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / 'lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'{work}: another run is at work there; wait for its end') from None
+        yield
+
+
+@contextmanager
+def kept(work):
+    """Says of whatever stops the block that the work so far is not lost."""
+    comfort = f'the work so far is kept in {work}, and the same command goes on from there'
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{error.filename or work}: cannot write there ({error.strerror}); {comfort}') from None
+    except UserError as error:
+        raise UserError(f'{error}; {comfort}') from None
+    except KeyboardInterrupt:
+        print(f'interrupted: {comfort}', file=sys.stderr, flush=True)
+        raise
+
+
+@dataclass
+class State:
+    """How far the work is, as `state.json` has it. Bytes beyond `sizes` are of a step that was not finished."""
+
+    options: dict
+    listed: dict  # number of images, by split
+    done: dict  # those of them that were packed or skipped
+    packed: dict
+    sizes: dict  # of the files in `data`
+
+    def save(self, work):
+        write_atomically(work / 'state.json', lambda path: path.write_text(json.dumps(asdict(self)), encoding='utf-8'))
+
+
+def read_state(work, options):
+    """The `State` of a run that was stopped; None where there is nothing to go on with.
+
+    Raises:
+        UserError: the run had other options.
+    """
+    path = work / 'state.json'
+    if not (path.exists() and (work / 'data').exists()):
+        return None
+    try:
+        state = State(**json.loads(path.read_text(encoding='utf-8')))
+    except (ValueError, TypeError):
+        raise UserError(f'{path}: damaged; remove {work} to start anew') from None
+    different = [
+        f'{name} was {state.options.get(name)}, is {value}'
+        for name, value in options.items()
+        if state.options.get(name) != value
+    ]
+    if different:
+        raise UserError(
+            f'{work}: holds the work of a run with other options ({"; ".join(different)}); '
+            'use the same ones to go on with it, or remove that folder'
+        )
+    return state
+
+
+def start(work, raw, roots, options):
+    """Makes the lists of what is to be packed. Of an attempt that fails, nothing is left.
+
+    Returns:
+        The first `State`.
+    """
+    try:
+        data = work / 'data'
+        data.mkdir(exist_ok=True)
+        random = np.random.RandomState(options['seed'])
+        listed = list_images(work, raw, roots, options['val_fraction'], random)
+        shuffle_lines(work / 'train.sorted', work / 'train.list', work / 'buckets', random)
+        for path in (work / 'train.list', work / 'val.list', data / 'skipped.txt'):
+            flush_to_disk(path)
+        state = State(
+            options=options,
+            listed=listed,
+            done=dict.fromkeys(SPLITS, 0),
+            packed=dict.fromkeys(SPLITS, 0),
+            sizes={'skipped.txt': (data / 'skipped.txt').stat().st_size},
+        )
+        state.save(work)
+        return state
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def pack_split(split, raw, root, work, state, threads):
+    """Appends to the files of a split, from where the state has them to the end of the list."""
+    listed, done = state.listed[split], state.done[split]
+    if done == listed:
+        return
+    print(f'packing {listed - done} images of {root} as {split}')
+    began = time.monotonic()
+    convert = partial(convert_line, root, state.options['resize'], state.options['quality'])
+    names = (f'{split}.rec', f'{split}.idx', f'{split}.lst', 'skipped.txt')
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(open_at(work / 'data' / name, state.sizes.get(name, 0), work)) for name in names
+        }
+        rec, idx, lst, skipped = files.values()
+        lines = islice(stack.enter_context((work / f'{split}.list').open('rb')), done, None)
+        advance = stack.enter_context(progress(listed, done))
+        for converted in map_in_order(convert, lines, threads):
+            if converted.problem:
+                skipped.write(skipped_line(raw, root / converted.path, converted.problem))
+            else:
+                key = state.packed[split]
+                idx.write(b'%d\t%d\n' % (key, rec.tell()))
+                lst.write(b'%d\t%f\t%s\n' % (key, converted.label, os.fsencode(converted.path)))
+                rec.write(pack_image(key, converted.label, converted.image))
+                state.packed[split] += 1
+            state.done[split] += 1
+            advance()
+            if state.done[split] % IMAGES_BETWEEN_SAVES == 0 or state.done[split] == listed:
+                save(state, files, work)
+    seconds = time.monotonic() - began
+    print(f'{listed - done} images in {seconds:.1f} s, {(listed - done) / seconds:.0f} images/s')
+
+
+def open_at(path, size, work):
+    """Opens a file for appending, cut to the size that it is known to be whole at."""
+    file = path.open('ab')
+    if file.seek(0, os.SEEK_END) < size:
+        raise UserError(f'{path}: shorter than the run left it; remove {work} to start anew')
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def save(state, files, work):
+    for name, file in files.items():
+        file.flush()
+        os.fsync(file.fileno())
+        state.sizes[name] = file.tell()
+    state.save(work)
+
+
+@contextmanager
+def progress(total, done):
+    """A function to call after each image: it moves a bar on a terminal, and elsewhere prints a line now and then."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, initial=done, unit=' images', leave=False, dynamic_ncols=True) as bar:
+            yield bar.update
+    else:
+        yield ProgressLines(total, done).update
+
+
+class ProgressLines:
+    def __init__(self, total, done):
+        self._total, self._done, self._done_before = total, done, done
+        self._began = self._printed = time.monotonic()
+
+    def update(self):
+        self._done += 1
+        now = time.monotonic()
+        if now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            rate = (self._done - self._done_before) / (now - self._began)
+            left = tqdm.format_interval((self._total - self._done) / rate)
+            print(f'{self._done} of {self._total} images, {rate:.0f} images/s, {left} left')
+
+
+def check_result(work):
+    """Looks at what was packed.
+
+    Returns:
+        By split, the number of images of each class, by name.
+
+    Raises:
+        UserError: a class has none left, or a record file is not as it should be.
+    """
+    data = work / 'data'
+    classes = (data / 'classes.txt').read_text(encoding='utf-8').splitlines()
+    counts = {}
+    for split in SPLITS:
+        with (data / f'{split}.lst').open('rb') as lines:
+            by_label = Counter(int(float(line.split(b'\t')[1])) for line in lines)
+        counts[split] = {name: by_label[label] for label, name in enumerate(classes)}
+        empty = [name for name, count in counts[split].items() if count == 0]
+        if empty:
+            raise UserError(
+                f'{first(empty)}: no usable {split} image is in this class, see {data}/skipped.txt; mend or remove '
+                f'the class, and remove {work} to start anew'
+            )
+        check_record_file(data / f'{split}.rec', data / f'{split}.idx', len(classes))
+    return counts
+
+
+def describe(data, counts, options, threads):
+    """Writes `dataset.json`, and leaves `skipped.txt` only where it says something.
+
+    Returns:
+        The number of files that were skipped.
+    """
+    skipped = data / 'skipped.txt'
+    with skipped.open('rb') as lines:
+        num_skipped = sum(1 for _ in lines)
+    description = {
+        'classes': list(counts['train']),
+        **{split: {'images': sum(counts[split].values()), 'images_per_class': counts[split]} for split in SPLITS},
+        **measure_channels(data, threads),
+        'skipped': num_skipped,
+        'options': options,
+    }
+    (data / 'dataset.json').write_text(json.dumps(description, indent=2) + '\n', encoding='utf-8')
+    if not num_skipped:
+        skipped.unlink()
+    return num_skipped
+
+
+def measure_channels(data, threads):
+    """The mean and standard deviation, on a scale of 0 to 255, of the first training images, which are random ones.
+
+    A large image counts as much as a small one, as it does in training.
+    """
+    with (data / 'train.rec').open('rb') as records:
+        payloads = (stretch.payload for stretch in islice(scan_records(records), SAMPLE_SIZE))
+        moments = list(map_in_order(channel_moments, payloads, threads))
+    mean, mean_of_squares = np.mean(moments, axis=0)
+    std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))
+    return {'rgb_mean': mean.round(3).tolist(), 'rgb_std': std.round(3).tolist(), 'rgb_sample': len(moments)}
+
+
+def channel_moments(payload):
+    """The means of the red, green and blue of a record's image, and of their squares."""
+    mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_image(unpack_image(payload).image)))
+    return mean, std**2 + mean**2
+
+
+def publish(work, out):
+    """Gives the data set its name, once all of it is on the disk."""
+    data = work / 'data'
+    for path in data.iterdir():
+        flush_to_disk(path)
+    flush_to_disk(data)
+    data.rename(out)
+    flush_to_disk(out.parent)
+    shutil.rmtree(work)

@@ -1,0 +1,336 @@
+"""Record files: reading them in any order, scanning them from end to end, and telling whether they can be trusted.
+
+MXNet's reader ends the process without a word when a record file is damaged, so files are looked at here before a
+reader is built. The format, from dmlc-core's `recordio.h`: each record starts at a multiple of 4 bytes with the magic
+number and a word that holds a 3-bit continuation flag and a 29-bit length; the payload follows. An image's payload
+starts with MXNet's `IRHeader`: flag, label, id, id2; a flag that is not 0 counts the labels that follow in place of the
+one. The index has a line per record: its key and its byte offset. A record's number here is its line in the index,
+from 0.
+"""
+
+import mmap
+import os
+import struct
+import warnings
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+
+from imagenet.common.errors import UserError
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack('<I', MAGIC)
+RECORD_HEADER = struct.Struct('<II')
+IMAGE_HEADER = struct.Struct('<IfQQ')
+LENGTH_BITS = 29
+# Continuation flags: a payload that contains the magic number is cut there, and written as several pieces.
+WHOLE, FIRST_PIECE, MIDDLE_PIECE, LAST_PIECE = 0, 1, 2, 3
+# Enough to tell a wrong file from a right one, and few enough to read at once from a disk that is far away.
+RECORDS_LOOKED_AT = 1000
+# A multiple of 4, as records start there.
+SEARCHED_AT_ONCE = 1 << 16
+
+# `image` is the encoded image, as bytes or a view of them.
+Record = namedtuple('Record', 'key label image')
+# Bytes of a record file: a whole record with its payload, or, without one, bytes that are no record.
+Stretch = namedtuple('Stretch', 'begin end payload')
+
+
+def index_path(record_path, given=None):
+    """The index of a record file: the one that was given, else the file of the same name beside it."""
+    return Path(given) if given else Path(record_path).with_suffix('.idx')
+
+
+def read_index(path):
+    """Byte offsets of the records, an int64 array of shape (records,), in the order of the index; raises as below."""
+    return read_index_lines(path)[:, 1].copy()
+
+
+def read_index_lines(path):
+    """An index as an int64 array of shape (records, 2): key and byte offset of each record.
+
+    Raises:
+        UserError: there is no index, or it is not one.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot read this index ({error.strerror}); make it with prepare_imagenet.sh'
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            # What NumPy says of text that holds anything but numbers.
+            warnings.simplefilter('error', DeprecationWarning)
+            words = np.fromstring(text, dtype=np.int64, sep=' ')
+    except (ValueError, DeprecationWarning):
+        raise UserError(f'{path}: not an index (its lines should be a key, a tab and a byte offset)') from None
+    if len(words) == 0:
+        raise UserError(f'{path}: this index is empty; make the data set again with prepare_imagenet.sh')
+    if len(words) % 2:
+        raise UserError(f'{path}: not an index, or cut short (an odd number of numbers)')
+    return words.reshape(-1, 2)
+
+
+def check_record_file(record_path, idx_path, num_classes):
+    """Looks at a record file and its index: that they belong together, are whole, and have labels below `num_classes`.
+
+    Reads the ends of the file and a thousand records spread over it.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        UserError: the files cannot be used, and why.
+    """
+    record_path = Path(record_path)
+    try:
+        size = record_path.stat().st_size
+        file = record_path.open('rb')
+    except OSError as error:
+        raise UserError(f'{record_path}: cannot read this record file ({error.strerror})') from None
+    with file:
+        if size == 0:
+            raise UserError(f'{record_path}: this record file is empty; make the data set again')
+        offsets = read_index(idx_path)
+        if offsets.min() < 0 or offsets.max() >= size:
+            raise UserError(
+                f'{idx_path}: points at byte {offsets.max()} of {record_path}, which has {size}: '
+                'the record file is cut short, or the index is of another one'
+            )
+        end = _end_of_record(file, int(offsets.max()))
+        if end != size:
+            raise UserError(
+                f'{record_path}: its last record in {idx_path} ends at byte {end}, the file at {size}: '
+                'the record file is cut short, or the index is of another one'
+            )
+        for position in np.unique(np.linspace(0, len(offsets) - 1, RECORDS_LOOKED_AT).astype(int)):
+            label = _read_label(file, int(offsets[position]))
+            if label is None:
+                raise UserError(f'{idx_path}: byte {offsets[position]} of {record_path} is not the start of a record')
+            if not (0 <= label < num_classes and label == int(label)):
+                raise UserError(
+                    f'{record_path}: record {position} has label {label:g}; '
+                    f'--num-classes {num_classes} allows 0 to {num_classes - 1}'
+                )
+    return len(offsets)
+
+
+def _read_record_header(file, offset):
+    """(continuation flag, payload length) of the record at a byte offset; None where no record starts."""
+    file.seek(offset)
+    header = file.read(RECORD_HEADER.size)
+    if len(header) < RECORD_HEADER.size:
+        return None
+    magic, word = RECORD_HEADER.unpack(header)
+    return (word >> LENGTH_BITS, word & ((1 << LENGTH_BITS) - 1)) if magic == MAGIC else None
+
+
+def _end_of_record(file, offset):
+    """The byte after the record at an offset, its padding and further pieces included; None where no record starts."""
+    while True:
+        header = _read_record_header(file, offset)
+        if header is None:
+            return None
+        continuation, length = header
+        offset += RECORD_HEADER.size + (length + 3) // 4 * 4
+        if continuation in (WHOLE, LAST_PIECE):
+            return offset
+
+
+def _read_label(file, offset):
+    header = _read_record_header(file, offset)
+    if header is None or header[0] not in (WHOLE, FIRST_PIECE):
+        return None
+    payload = file.read(IMAGE_HEADER.size)
+    return IMAGE_HEADER.unpack(payload)[1] if len(payload) == IMAGE_HEADER.size else None
+
+
+def _read_payload(data, begin=0):
+    """(payload, the byte after the record) of the record that starts at a byte of `data`; (None, None) where none does.
+
+    A payload in pieces is joined with the magic number that it was cut at.
+    """
+    pieces, view = [], memoryview(data)
+    while True:
+        if begin + RECORD_HEADER.size > len(view):
+            return None, None
+        magic, word = RECORD_HEADER.unpack_from(view, begin)
+        continuation, length = word >> LENGTH_BITS, word & ((1 << LENGTH_BITS) - 1)
+        begin += RECORD_HEADER.size
+        is_expected = (WHOLE, FIRST_PIECE) if not pieces else (MIDDLE_PIECE, LAST_PIECE)
+        if magic != MAGIC or continuation not in is_expected or begin + length > len(view):
+            return None, None
+        pieces.append(view[begin : begin + length])
+        begin += (length + 3) // 4 * 4
+        if continuation == WHOLE:
+            return pieces[0], begin
+        if continuation == LAST_PIECE:
+            return memoryview(MAGIC_BYTES.join(pieces)), begin
+
+
+def scan_records(file):
+    """Yields a `Stretch` for every part of a record file, from its first byte to its last.
+
+    After damage, the records go on at the next magic number that starts a whole one. The index is not looked at.
+
+    Args:
+        file: open for reading, buffered; it is read in order.
+    """
+    size = os.fstat(file.fileno()).st_size
+    position = damaged_from = 0
+    while position < size:
+        payload, end = _read_whole_record(file, position)
+        if payload is None:
+            position = _find_magic(file, position + len(MAGIC_BYTES))
+            continue
+        if damaged_from < position:
+            yield Stretch(damaged_from, position, None)
+        yield Stretch(position, end, payload)
+        position = damaged_from = end
+    if damaged_from < size:
+        yield Stretch(damaged_from, size, None)
+
+
+def _read_whole_record(file, begin):
+    """(payload, the byte after the record) of the record at a byte of a file; (None, None) where no whole one starts.
+
+    Whoever wrote a piece cut it at the magic number, so one inside of it shows that its length is wrong.
+    """
+    pieces = []
+    while True:
+        header = _read_record_header(file, begin)
+        if header is None:
+            return None, None
+        continuation, length = header
+        padded_length = (length + 3) // 4 * 4
+        is_expected = (WHOLE, FIRST_PIECE) if not pieces else (MIDDLE_PIECE, LAST_PIECE)
+        piece = file.read(padded_length) if continuation in is_expected else b''
+        if continuation not in is_expected or len(piece) < padded_length or len(_magic_positions(piece)):
+            return None, None
+        pieces.append(memoryview(piece)[:length])
+        begin += RECORD_HEADER.size + padded_length
+        if continuation == WHOLE:
+            return pieces[0], begin
+        if continuation == LAST_PIECE:
+            return memoryview(MAGIC_BYTES.join(pieces)), begin
+
+
+def _find_magic(file, begin):
+    """The next multiple of 4 bytes, from `begin` on, that holds the magic number; else the file's end or beyond it."""
+    file.seek(begin)
+    for chunk in iter(lambda: file.read(SEARCHED_AT_ONCE), b''):
+        positions = _magic_positions(chunk)
+        if len(positions):
+            return begin + int(positions[0])
+        begin += len(chunk)
+    return begin
+
+
+def _magic_positions(data):
+    """The multiples of 4 bytes at which `data` holds the magic number."""
+    words = np.frombuffer(data, dtype='<u4', count=len(data) // 4)
+    return 4 * np.flatnonzero(words == MAGIC)
+
+
+def unpack_image(payload):
+    """The `Record` in a record's payload; None where it is too short to be one."""
+    if len(payload) < IMAGE_HEADER.size:
+        return None
+    num_labels, label, key, _ = IMAGE_HEADER.unpack_from(payload)
+    begin = IMAGE_HEADER.size + 4 * num_labels
+    if begin > len(payload):
+        return None
+    if num_labels:
+        (label,) = struct.unpack_from('<f', payload, IMAGE_HEADER.size)
+    return Record(key, label, payload[begin:])
+
+
+def pack_image(key, label, image):
+    """A whole record, its padding included, from an encoded image."""
+    pieces = _cut_at_magic(IMAGE_HEADER.pack(0, label, key, 0) + image)
+    flags = [WHOLE] if len(pieces) == 1 else [FIRST_PIECE, *[MIDDLE_PIECE] * (len(pieces) - 2), LAST_PIECE]
+    return b''.join(
+        RECORD_HEADER.pack(MAGIC, flag << LENGTH_BITS | len(piece)) + piece + bytes(-len(piece) % 4)
+        for flag, piece in zip(flags, pieces)
+    )
+
+
+def _cut_at_magic(payload):
+    """The payload's parts between the places, multiples of 4 bytes, where it holds the magic number."""
+    pieces, begin, found = [], 0, payload.find(MAGIC_BYTES)
+    while found >= 0:
+        if found % 4 == 0:
+            pieces.append(payload[begin:found])
+            begin = found + 4
+        found = payload.find(MAGIC_BYTES, found + 1)
+    return [*pieces, payload[begin:]]
+
+
+class RecordFile:
+    """The records of a file in any order.
+
+    Several threads may read at once.
+
+    Args:
+        use_mmap: hands out images that are views of the mapped file, in place of copies.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+
+    def __init__(self, record_path, idx_path, use_mmap=False):
+        self.path = Path(record_path)
+        self._offsets = read_index(idx_path)
+        try:
+            self._file = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
+        size = os.fstat(self._file).st_size
+        # The numbers of the records in the order in which they lie in the file.
+        self.in_file_order = np.argsort(self._offsets, kind='stable')
+        ends = np.empty_like(self._offsets)
+        ends[self.in_file_order] = np.append(self._offsets[self.in_file_order][1:], size)
+        self._lengths = ends - self._offsets
+        self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ) if use_mmap else None
+
+    def __len__(self):
+        return len(self._offsets)
+
+    def __del__(self):
+        if hasattr(self, '_file'):
+            os.close(self._file)
+
+    def read(self, number):
+        """One `Record`.
+
+        Raises:
+            UserError: there is none, for the file is damaged.
+        """
+        offset, length = int(self._offsets[number]), int(self._lengths[number])
+        payload, _ = _read_payload(self._bytes(offset, length))
+        record = unpack_image(payload) if payload is not None else None
+        if record is None:
+            raise UserError(f'{self.where(number)} is damaged; see scripts/check_dataset.py')
+        return record
+
+    def _bytes(self, offset, length):
+        if self._map is None:
+            return os.pread(self._file, length, offset)
+        return memoryview(self._map)[offset : offset + length]
+
+    def expect(self, numbers):
+        """Tells the system to fetch records that will soon be read, while something else is done."""
+        for number in numbers:
+            os.posix_fadvise(self._file, int(self._offsets[number]), int(self._lengths[number]), os.POSIX_FADV_WILLNEED)
+
+    def release(self):
+        """Lets go of the file's pages that were mapped so far, which otherwise grow to the size of the file."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def where(self, number):
+        """A record's place, for people."""
+        return f'{self.path}: record {number} at byte {self._offsets[number]}'

@@ -1,0 +1,75 @@
+"""Loads an int8 network that `--mode calibrate` wrote."""
+
+import json
+import re
+from pathlib import Path
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import file_sha256
+from imagenet.datasets.class_names import data_folders, find_class_names
+from imagenet.inference.fused_graph import network_of
+from imagenet.inference.metadata import network_options
+from imagenet.runtime.compat import mx
+
+INT8_NAME = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
+
+
+def int8_prefix(path):
+    """What the names of an int8 network's three files begin with, where a path is this or one of them; else None."""
+    match = INT8_NAME.fullmatch(str(path))
+    return match and match.group(1)
+
+
+def int8_files(prefix):
+    """The files of an int8 network: its graph, its parameters, and what is known about it."""
+    return tuple(Path(f'{prefix}{ending}') for ending in ('-symbol.json', '.params', '.json'))
+
+
+def read_int8_description(prefix):
+    """What quantization.py wrote about an int8 network.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    path = int8_files(prefix)[2]
+    try:
+        description = json.loads(path.read_text(encoding='utf-8'))
+        return {name: description[name] for name in ('network', 'files', 'classes')}
+    except OSError as error:
+        raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); --mode calibrate makes it') from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'--load {prefix}: {path} does not describe an int8 network') from None
+
+
+def load_int8(args, prefix):
+    """The int8 network of `--load`.
+
+    Raises:
+        UserError: its files are missing, damaged or of different networks, or the options ask for another network.
+    """
+    description = read_int8_description(prefix)
+    theirs, ours = description['network'], network_options(args)
+    different = [
+        f'--{name.replace("_", "-")} {_shown(ours[name])} instead of {_shown(theirs.get(name))}'
+        for name in ours
+        if ours[name] != theirs.get(name)
+    ]
+    if different:
+        raise UserError(f'--load {prefix}: an int8 file of another network: {"; ".join(different)}')
+    symbol_path, array_path, _ = int8_files(prefix)
+    for path in (symbol_path, array_path):
+        if not path.exists() or file_sha256(path) != description['files'].get(path.name):
+            raise UserError(f'--load {prefix}: {path} is missing, damaged or of another network; calibrate anew')
+    return network_of(mx.sym.load(str(symbol_path)), mx.nd.load(str(array_path)))
+
+
+def _shown(value):
+    return ','.join(map(str, value)) if isinstance(value, list) else value
+
+
+def names_of_classes(args):
+    """Of the network of `--load`: its own where it is int8, else those beside it, of the data, or ImageNet's."""
+    prefix = int8_prefix(args.load)
+    if prefix is not None:
+        return read_int8_description(prefix)['classes']
+    return find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)

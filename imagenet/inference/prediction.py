@@ -1,0 +1,160 @@
+"""`--mode pred`: the classes of an image, of all images in a folder, or of those that a list names."""
+
+import csv
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
+from imagenet.common.parallel import map_in_order
+from imagenet.input_pipeline.transforms import as_network_input, load_image
+from imagenet.runtime.compat import mx
+from imagenet.runtime.threads import available_cores, run_on_all_cores
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+LIST_SUFFIXES = ('.lst', '.txt')
+CLASSES_OF_ONE_IMAGE = 10
+CLASSES_OF_MANY = 5
+
+
+def add_prediction_args(parser):
+    group = parser.add_argument_group('Prediction')
+    group.add_argument(
+        '--data-pred', type=Path, help='what --mode pred classifies: an image, a folder, or a list (.txt) of images'
+    )
+    return group
+
+
+def check_prediction_args(args):
+    """Raises `UserError` for an output that cannot be."""
+    if args.mode != 'pred':
+        return
+    if args.output is not None and args.output.suffix not in ('.csv', '.json'):
+        raise UserError(f'--output {args.output}: needed is the name of a .csv or .json file')
+    if args.output is not None and not args.output.absolute().parent.is_dir():
+        raise UserError(f'--output {args.output}: there is no such folder')
+
+
+def find_images(path):
+    """The images that `--data-pred` names, as paths.
+
+    Raises:
+        UserError: there are none.
+    """
+    if path.is_dir():
+        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise UserError(f'--data-pred {path}: there are no images ({", ".join(IMAGE_SUFFIXES)}) in this folder')
+        return found
+    if path.suffix.lower() not in LIST_SUFFIXES:
+        return [path]
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'--data-pred {path}: cannot read this list ({error})') from None
+    found = [path.parent / line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UserError(f'--data-pred {path}: this list names no image')
+    return found
+
+
+def classify(net, paths, args, device):
+    """Decodes images in threads and classifies them in batches; a batch is decoded while another is computed.
+
+    Yields:
+        In order, (path, probabilities `(num_classes,)`) or (path, an error's text).
+    """
+
+    def load(path):
+        try:
+            return path, load_image(path, args)
+        except UserError as error:
+            return path, str(error)
+
+    run_on_all_cores()
+    loaded = map_in_order(load, paths, available_cores(), most_ahead=args.batch_size)
+    while True:
+        batch = list(itertools.islice(loaded, args.batch_size))
+        if not batch:
+            return
+        images = [image for _, image in batch if not isinstance(image, str)]
+        rows = iter(probabilities(net, images, args, device)) if images else iter(())
+        for path, image in batch:
+            yield path, image if isinstance(image, str) else next(rows)
+
+
+def probabilities(net, images, args, device):
+    """Of the classes of images `(1, 3, H, W)`: an array `(N, num_classes)`."""
+    data = as_network_input(mx.nd.array(np.concatenate(images), ctx=device), args)
+    return mx.nd.softmax(net(data)).asnumpy()
+
+
+def likeliest(row, count):
+    """[(class index, probability)], the likeliest first."""
+    order = np.argsort(-row, kind='stable')[:count]
+    return [(int(index), float(row[index])) for index in order]
+
+
+def predict(net, args, device, names):
+    """Classifies what `--data-pred` names, prints it, and writes it to `--output`.
+
+    An image that cannot be read is a line of what is printed and written; where it is the only one, an error.
+
+    Raises:
+        UserError: nothing could be read, or nothing be written.
+    """
+    paths = find_images(args.data_pred)
+    is_alone = len(paths) == 1
+    results = []
+    for path, row in classify(net, paths, args, device):
+        if isinstance(row, str):
+            results.append({'file': str(path), 'error': row, 'classes': []})
+        else:
+            found = likeliest(row, CLASSES_OF_ONE_IMAGE if is_alone else CLASSES_OF_MANY)
+            classes = [{'index': index, 'name': names[index], 'probability': value} for index, value in found]
+            results.append({'file': str(path), 'error': None, 'classes': classes})
+        if not is_alone:
+            print(line_of(results[-1]), flush=True)
+    if all(result['error'] for result in results):
+        raise UserError(results[0]['error'])
+    if is_alone:
+        for found in results[0]['classes']:
+            print(f'{found["probability"]:8.4%}  {found["name"]}')
+    if args.output is not None:
+        write_results(args.output, results)
+
+
+def line_of(result):
+    """What is printed about one of many images."""
+    if result['error']:
+        return f'   error  {result["error"]}'
+    best = result['classes'][0]
+    return f'{best["probability"]:8.4%}  {best["name"]}  {result["file"]}'
+
+
+def write_results(path, results):
+    """Writes a row, or an object, for each image."""
+
+    def write(temporary):
+        with temporary.open('w', encoding='utf-8', newline='') as file:
+            if path.suffix == '.json':
+                json.dump(results, file, indent=2)
+                file.write(os.linesep)
+            else:
+                write_csv(file, results)
+
+    write_atomically(path, write)
+
+
+def write_csv(file, results):
+    count = max(len(result['classes']) for result in results)
+    columns = [f'{name}_{rank + 1}' for rank in range(count) for name in ('class', 'probability')]
+    writer = csv.writer(file)
+    writer.writerow(['file', 'error', *columns])
+    for result in results:
+        cells = [cell for found in result['classes'] for cell in (found['name'], found['probability'])]
+        writer.writerow([result['file'], result['error'] or '', *cells])

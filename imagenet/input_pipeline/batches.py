@@ -1,0 +1,65 @@
+"""What every data backend gives to the loops: an epoch's batches, one per local device and step."""
+
+import itertools
+
+from imagenet.input_pipeline.transforms import as_network_input
+from imagenet.runtime.compat import mx
+
+
+class DeviceBatches:
+    """Yields, per step, a list with one `mx.io.DataBatch` per local device.
+
+    A batch has `.data[0]` images as the network takes them, `.label[0]` class indices (float32, shape `(batch,)`) and
+    `.pad`, the number of examples at its end that do not count.
+
+    Args:
+        start_epoch: a function of the epoch that gives an iterator over such lists.
+        num_steps: steps in an epoch: `len()`.
+        batch_size: examples per step and device.
+        num_devices: local devices.
+        num_examples: examples in this process's share of the data set.
+    """
+
+    def __init__(self, start_epoch, num_steps, batch_size, num_devices, num_examples):
+        self._start_epoch = start_epoch
+        self._num_steps = num_steps
+        self._steps = iter(())
+        self.batch_size = batch_size
+        self.num_devices = num_devices
+        self.num_examples = num_examples
+
+    def __len__(self):
+        return self._num_steps
+
+    def reset(self, epoch, first_step=0):
+        """Starts an epoch; its order and augmentations follow from the seed, the epoch and the rank alone.
+
+        Args:
+            first_step: how many steps are left out. They are read all the same, for what is drawn at random depends on
+                what was drawn before.
+        """
+        self._steps = iter(())
+        # A process whose share is empty has nothing to read, and no reader that could be made.
+        if self._num_steps:
+            self._steps = itertools.islice(self._start_epoch(epoch), first_step, self._num_steps)
+
+    def __iter__(self):
+        return self._steps
+
+
+def over_devices(batches, devices, args):
+    """Splits the batches of a whole process, images `(N, 3, H, W)`, into equal ones for its devices."""
+    for batch in batches:
+        process_batch = len(batch.label[0])
+        batch_size = process_batch // len(devices)
+        counted = process_batch - batch.pad
+        per_device = []
+        for index, device in enumerate(devices):
+            begin, end = index * batch_size, (index + 1) * batch_size
+            part = mx.io.DataBatch(
+                data=[as_network_input(batch.data[0][begin:end].as_in_context(device), args)],
+                label=[batch.label[0][begin:end].as_in_context(device)],
+                pad=min(batch_size, max(0, end - counted)),
+            )
+            per_device.append(part)
+        yield per_device

@@ -1,0 +1,83 @@
+"""Single images: decoding them, what evaluation cuts out of them, and the form that a network takes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from imagenet.common.errors import UserError
+from imagenet.common.parallel import map_in_order
+from imagenet.datasets.decoding import RGB_CHANNELS, decode_image, undecodable
+from imagenet.runtime.compat import mx
+from imagenet.runtime.layouts import change_layout
+from imagenet.runtime.threads import available_cores
+
+
+def evaluation_image(image, args):
+    """What evaluation makes of a decoded image: shorter side to `--data-val-resize`, centre crop, normalisation.
+
+    Returns:
+        A float32 array `(3, H, W)`; see `as_network_input` for the network's own form.
+    """
+    crop = centre_crop(resize_shorter_side(image, args.data_val_resize), *args.image_shape[1:])
+    normalized = np.empty((RGB_CHANNELS, *crop.shape[:2]), dtype=np.float32)
+    for channel, (mean, std) in enumerate(zip(args.rgb_mean, args.rgb_std)):
+        np.subtract(crop[:, :, RGB_CHANNELS - 1 - channel], np.float32(mean), out=normalized[channel], dtype=np.float32)
+        normalized[channel] /= np.float32(std)
+    return normalized
+
+
+def evaluation_images(records, numbers, args):
+    """Yields `evaluation_image` of some records, in order, decoded by threads.
+
+    Raises:
+        UserError: an image does not decode.
+    """
+
+    def load(number):
+        image = decode_image(records.read(number).image)
+        if image is None:
+            raise undecodable(records, number)
+        return evaluation_image(image, args)
+
+    return map_in_order(load, numbers, available_cores())
+
+
+def resize_shorter_side(image, length):
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    size = (length * width // shorter, length * height // shorter)
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def centre_crop(image, height, width):
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def load_image(path, args):
+    """Reads one image as evaluation does.
+
+    Returns:
+        A float32 array `(1, 3, H, W)`.
+
+    Raises:
+        UserError: the file cannot be read or decoded.
+    """
+    try:
+        image = decode_image(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f'--data-pred {path}: cannot read this image ({error.strerror})') from None
+    if image is None:
+        raise UserError(f'--data-pred {path}: not an image that OpenCV can decode')
+    return evaluation_image(image, args)[np.newaxis]
+
+
+def as_network_input(images, args):
+    """Images `(N, 3, H, W)` with as many channels, in the layout and of the precision that the network takes."""
+    extra_channels = args.image_shape[0] - RGB_CHANNELS
+    if extra_channels:
+        zeros = mx.nd.zeros((images.shape[0], extra_channels, *images.shape[2:]), ctx=images.context)
+        images = mx.nd.concat(images, zeros, dim=1)
+    images = change_layout(mx.nd, images, 'NCHW', args.input_layout)
+    return images.astype(args.dtype, copy=False)

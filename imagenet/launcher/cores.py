@@ -1,0 +1,68 @@
+"""The CPU cores that a process may use."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+CGROUPS = Path('/sys/fs/cgroup')
+
+
+def usable_cores():
+    """The cores that this process may run on, as a list: no more than a container's share of time is worth."""
+    cores = sorted(os.sched_getaffinity(0))
+    quota = cpu_quota(Path('/proc/self/cgroup'), CGROUPS)
+    return cores if quota is None else cores[: max(1, int(quota))]
+
+
+def cpu_quota(membership, root):
+    """The cores' worth of time that control groups allow; None where they do not limit it.
+
+    Args:
+        membership: the file in which the kernel tells a process's groups; see cgroups(7).
+        root: where their files are.
+    """
+    try:
+        lines = membership.read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, group = line.split(':', 2)
+        if controllers and 'cpu' not in controllers.split(','):
+            continue
+        hierarchy = root / controllers
+        group = PurePosixPath(group.lstrip('/'))
+        # A limit holds for the groups below, and a container may see its own group as the root.
+        for folder in (hierarchy / group, *(hierarchy / parent for parent in group.parents), hierarchy):
+            quotas.append(_quota_of_new(folder) if not controllers else _quota_of_old(folder))
+    return min(filter(None, quotas), default=None)
+
+
+def _quota_of_new(folder):
+    """Of a group of version 2."""
+    try:
+        quota, period = (folder / 'cpu.max').read_text().split()
+        return None if quota == 'max' else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _quota_of_old(folder):
+    """Of a group of version 1, where -1 is no limit."""
+    try:
+        quota, period = (int((folder / f'cpu.cfs_{name}_us').read_text()) for name in ('quota', 'period'))
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def own_cores(rank_on_host, processes_on_host):
+    """A process's share of the cores that the processes of this host have together, as a list of numbers."""
+    cores = usable_cores()
+    on_node = os.environ.get('SLURM_CPUS_ON_NODE')
+    if on_node is not None and len(cores) * processes_on_host <= int(on_node):
+        # Slurm has shared them out.
+        return cores
+    share = len(cores) // processes_on_host
+    if share == 0:
+        return [cores[rank_on_host % len(cores)]]
+    return cores[rank_on_host * share : (rank_on_host + 1) * share]

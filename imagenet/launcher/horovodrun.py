@@ -1,0 +1,254 @@
+"""Starts many workers through `horovodrun`, shows what they say, passes signals on, and tells how they ended."""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from imagenet.common.errors import (
+    INTERRUPTED_EXIT_CODE,
+    LOST_PROCESS_EXIT_CODE,
+    NON_FINITE_EXIT_CODE,
+    USER_ERROR_EXIT_CODE,
+)
+from imagenet.launcher.hosts import Host
+from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
+
+# What `horovodrun` puts before each line of a worker: its rank and which stream it is. With MPI, the job is named, too.
+WORKER_LINE = re.compile(r'\[(?:\d+,)?(\d+)\]<(stdout|stderr)>: ?')
+# What Horovod's own log begins with, and what the shell says that it starts a worker with: they tell of connections
+# and workers that have ended.
+CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] |Terminated$|Killed$')
+# Exit codes that tell of other workers' errors.
+CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
+# Their messages are for users, and say all.
+EXPLAINED = (USER_ERROR_EXIT_CODE, NON_FINITE_EXIT_CODE)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Whoever sends a signal to all processes of a group sends it to us, and to whoever hands it on to us.
+SECONDS_OF_ONE_REQUEST = 0.5
+CLEAR_LINE = '\r\x1b[K'
+
+
+class Output:
+    """What the workers and `horovodrun` say, as it comes: shown, or kept until the end.
+
+    Attributes:
+        started: rank to where that worker is, as supervisor.py tells it.
+        ended: how workers with an error ended, in the order of time.
+        error_of_rank_0: its last line, where that is an error.
+        others: lines of `horovodrun`, Horovod and the shell.
+    """
+
+    def __init__(self):
+        self.started = {}
+        self.ended = []
+        self.error_of_rank_0 = None
+        self.others = []
+        self._has_terminal = sys.stderr.isatty()
+
+    def read(self, stream, name):
+        """Takes a stream of `horovodrun`'s to its end.
+
+        Args:
+            name: 'stdout' or 'stderr': where lines go that do not say it.
+        """
+        # A progress bar ends its lines with a carriage return.
+        line = b''
+        while True:
+            character = stream.read(1)
+            if character in (b'\n', b'\r', b''):
+                self._take(line.decode('utf-8', 'replace'), character.decode(), name)
+                line = b''
+            if not character:
+                return
+            line += character if character not in b'\n\r' else b''
+
+    def _take(self, text, end, name):
+        match = WORKER_LINE.match(text)
+        if not match:
+            self.others += [text] if text else []
+            return
+        rank, name, text = int(match.group(1)), match.group(2), text[match.end() :]
+        if text.startswith(STARTED):
+            place = json.loads(text[len(STARTED) :])
+            self.started[place['rank']] = place
+        elif text.startswith(ENDED):
+            self.ended.append(json.loads(text[len(ENDED) :]))
+        elif name == 'stderr' and CONSEQUENCE_LINE.match(text):
+            self.others.append(text)
+        elif rank == 0 and name == 'stderr' and text.startswith('error: '):
+            self.error_of_rank_0 = text
+        else:
+            self._show(text, end, name)
+
+    def _show(self, text, end, name):
+        stream = getattr(sys, name)
+        if self._has_terminal and name == 'stdout':
+            # There may be a progress bar.
+            text = CLEAR_LINE + text
+        stream.write(text + end)
+        stream.flush()
+
+
+def start_horovodrun(command, environment):
+    """`horovodrun` in a session of its own, out of reach of Ctrl-C, which ends when this process is gone."""
+    libc = ctypes.CDLL(None)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+    )
+
+
+class Signals:
+    """Hands signals that this process is sent to one worker. It agrees with all others on what to do.
+
+    A second signal, half a second later, ends everything at once, as does the first where no worker has started yet.
+    """
+
+    def __init__(self, output, process, ssh):
+        self._output = output
+        self._process = process
+        self._ssh = ssh
+        self._first_time = None
+        self.taken = []
+
+    def listen(self):
+        for number in (*STOP_SIGNALS, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    def _take(self, number, _):
+        now = time.monotonic()
+        if self.taken and now - self._first_time < SECONDS_OF_ONE_REQUEST:
+            return
+        is_first = not self.taken
+        self.taken.append(number)
+        if is_first:
+            self._first_time = now
+        if is_first and self._output.started:
+            # In a thread, since ssh takes its time.
+            threading.Thread(target=self._pass_on, args=(number,), daemon=True).start()
+        else:
+            self._process.send_signal(signal.SIGTERM)
+
+    def _pass_on(self, number):
+        place = min(self._output.started.values(), key=lambda place: place['rank'])
+        host = Host(place['host'], 1)
+        if host.is_local():
+            os.kill(place['pid'], number)
+        else:
+            self._ssh.run(host.name, f'kill -{int(number)} {place["pid"]}')
+
+
+def run_workers(command, environment, ssh):
+    """Runs `horovodrun` to its end.
+
+    Args:
+        command: its command line, as a list.
+        environment: what it is started with, beside our own.
+        ssh: a `hosts.Ssh`.
+
+    Returns:
+        The exit code: 0 where all is well, a worker's own for users' errors, else 1.
+    """
+    process, output = start_horovodrun(command, environment), Output()
+    signals = Signals(output, process, ssh)
+    signals.listen()
+    streams = {'stdout': process.stdout, 'stderr': process.stderr}
+    readers = [threading.Thread(target=output.read, args=(stream, name)) for name, stream in streams.items()]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    returncode = process.wait()
+    if signal.SIGINT in signals.taken:
+        return INTERRUPTED_EXIT_CODE
+    if returncode == 0:
+        return 0
+    return explain(output, signals.taken)
+
+
+def explain(output, signals):
+    """Says on stderr why a run has failed, and returns the exit code that tells it."""
+    if len(signals) > 1:
+        print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
+        return 1
+    failed = sorted((ended for ended in output.ended if ended['status']), key=lambda ended: ended['time'])
+    causes = [ended for ended in failed if ended['status'] not in CONSEQUENCES]
+    if not causes:
+        return _explain_without_cause(output, failed, signals)
+    cause = causes[0]
+    if cause['status'] in EXPLAINED:
+        print(_error_line(cause, output), file=sys.stderr)
+        return cause['status']
+    for line in cause['lines']:
+        print(f'[rank {cause["rank"]}] {line}', file=sys.stderr)
+    log = f'; its output is in {cause["log"]}' if cause['log'] else ''
+    print(
+        f'error: rank {cause["rank"]} on {cause["host"]} {_describe(cause["status"])}{log}; '
+        'the same command goes on from the last checkpoint',
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _error_line(cause, output):
+    """The message of a worker that ended with an error for users; with its rank where rank 0 did not say the same."""
+    line = next((line for line in reversed(cause['lines']) if line.startswith('error: ')), output.error_of_rank_0)
+    if cause['rank'] == 0 or line == output.error_of_rank_0:
+        return output.error_of_rank_0
+    return f'[rank {cause["rank"]}] {line}'
+
+
+def _describe(status):
+    if status == -signal.SIGKILL:
+        return 'was killed (SIGKILL), as the system does where memory runs out'
+    if status < 0:
+        return f'was ended by {signal.Signals(-status).name}'
+    return f'ended with exit code {status}'
+
+
+def _explain_without_cause(output, failed, signals):
+    if signals:
+        print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
+    elif output.error_of_rank_0 and not any(ended['status'] in CONSEQUENCES for ended in failed):
+        print(output.error_of_rank_0, file=sys.stderr)
+    else:
+        said = next((line for line in reversed(output.others) if line.strip()), 'nothing')
+        lost = f'; {len(failed)} workers lost another one' if failed else ''
+        print(f'error: horovodrun failed, and last said: {said.strip()}{lost}', file=sys.stderr)
+    return 1
+
+
+def horovodrun_command(args, hosts, worker, python):
+    """The command that starts all workers, as a list.
+
+    Args:
+        args: `runner`'s options.
+        hosts: `hosts.Host`s; None for this machine alone.
+        worker: the command of each.
+        python: the interpreter of the environment that has Horovod.
+    """
+    options = {
+        '-H': ','.join(f'{host.name}:{host.slots}' for host in hosts) if hosts else None,
+        '--network-interfaces': args.network_interface,
+        '--ssh-port': args.ssh_port,
+        '--ssh-identity-file': args.ssh_identity_file,
+    }
+    pairs = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    engine = '--mpi' if args.launcher == 'mpi' else '--gloo'
+    # In containers, programs of packages are not where the interpreter is.
+    beside = Path(python).with_name('horovodrun')
+    program = str(beside) if beside.exists() else shutil.which('horovodrun') or 'horovodrun'
+    return [program, engine, '-np', str(args.ngpus), *pairs, *worker]

@@ -1,0 +1,176 @@
+"""The hosts that workers are started on: "host1:8,host2:8", host files, and ssh."""
+
+import fcntl
+import re
+import shlex
+import socket
+import struct
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from imagenet.common.errors import USER_ERROR_EXIT_CODE, UserError
+
+SSH_FAILED = 255
+CONNECT_SECONDS = 10
+# See netdevice(7): a struct ifreq with the name in front, filled in with the interface's address.
+SIOCGIFADDR = 0x8915
+IFREQ_BYTES, ADDRESS_BYTES = 40, slice(20, 24)
+DISCARD_PORT = 9
+
+
+class Host:
+    """A machine and the number of workers that may run there."""
+
+    def __init__(self, name, slots):
+        self.name = name
+        self.slots = slots
+
+    def is_local(self):
+        """Whether this is the machine that we are on.
+
+        Raises:
+            UserError: nobody knows the name.
+        """
+        try:
+            address = socket.getaddrinfo(self.name, None, type=socket.SOCK_DGRAM)[0]
+        except OSError as error:
+            raise UserError(f'-H {self.name}: no host is known by this name ({error.strerror})') from None
+        with socket.socket(address[0], socket.SOCK_DGRAM) as probe:
+            try:
+                # Only an address of this machine can be taken.
+                probe.bind((address[4][0], 0))
+            except OSError:
+                return False
+        return True
+
+    def interface(self):
+        """The name of our interface that leads there over IPv4; None where there is none, or the host is this one."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # Nothing is sent: this only looks for the way.
+                probe.connect((self.name, DISCARD_PORT))
+            except OSError:
+                return None
+            ours, theirs = (socket.inet_aton(address) for address, _ in (probe.getsockname(), probe.getpeername()))
+            if ours == theirs:
+                return None
+            return next((name for _, name in socket.if_nameindex() if _address_of(name, probe) == ours), None)
+
+
+def _address_of(interface, probe):
+    """The IPv4 address of an interface as four bytes, asked through any socket; None where it has none."""
+    try:
+        return fcntl.ioctl(probe, SIOCGIFADDR, struct.pack(f'{IFREQ_BYTES}s', interface.encode()))[ADDRESS_BYTES]
+    except OSError:
+        return None
+
+
+def parse_hosts(text):
+    """'host1:8,host2' to `Host`s; a host without a number has one slot.
+
+    Raises:
+        UserError: it is no such list.
+    """
+    return [_parse_host(part, r'([^:\s]+)(?::(\d+))?', f'-H {text}', 'host1:8,host2:8') for part in text.split(',')]
+
+
+def read_hostfile(path):
+    """The `Host`s of a file with lines such as "host1 slots=8" or "host1:8"; text behind # does not count.
+
+    Raises:
+        UserError: there is no such file, or no such line.
+    """
+    try:
+        lines = [line.split('#')[0].strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'--hostfile {path}: cannot read this file ({error})') from None
+    pattern = r'([^:\s]+)(?:(?::|\s+slots\s*=\s*)(\d+))?'
+    hosts = [
+        _parse_host(line, pattern, f'--hostfile {path}', 'lines such as "host1 slots=8"') for line in lines if line
+    ]
+    if not hosts:
+        raise UserError(f'--hostfile {path}: it names no host')
+    return hosts
+
+
+def _parse_host(text, pattern, option, needed):
+    match = re.fullmatch(pattern, text.strip())
+    if not match or match.group(2) == '0':
+        raise UserError(f'{option}: "{text}" is no host with its number of workers; needed is {needed}')
+    return Host(match.group(1), int(match.group(2) or 1))
+
+
+def used_hosts(hosts, count):
+    """(host, workers) of those that `count` workers are on, which fill one host after the other.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    used, left = [], count
+    for host in hosts:
+        if left:
+            used.append((host, min(left, host.slots)))
+            left -= used[-1][1]
+    if left:
+        raise UserError(f'-n {count}: the hosts have {count - left} slots; give more hosts, or more slots to each')
+    return used
+
+
+class Ssh:
+    """Commands on other hosts, as `horovodrun` will give them.
+
+    Args:
+        port: of the ssh servers; None is ssh's own choice.
+        identity_file: private key; None is ssh's own choice.
+    """
+
+    def __init__(self, port=None, identity_file=None):
+        options = {'BatchMode': 'yes', 'StrictHostKeyChecking': 'no', 'ConnectTimeout': CONNECT_SECONDS}
+        self._command = ['ssh', *(f'-o{name}={value}' for name, value in options.items())]
+        self._command += ['-p', str(port)] if port is not None else []
+        self._command += ['-i', str(identity_file)] if identity_file is not None else []
+
+    def run(self, host, command):
+        """Runs a shell command on a host; returns the completed process with its output as text."""
+        line = [*self._command, host, command]
+        return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def check_hosts(hosts, ssh, folder, command, environment):
+    """Lets every other host look at the options and at its own files, as one of its workers would.
+
+    Args:
+        hosts: (host, workers) of each.
+        folder: where we are; it must be there, too.
+        command: what looks, as a list; it must be at the same place on all hosts.
+        environment: of that command, a dict.
+
+    Raises:
+        UserError: a host cannot be reached, or it objects; the message names it.
+    """
+    others = [(host, workers) for host, workers in hosts if not host.is_local()]
+
+    def check(place):
+        host, workers = place
+        variables = {**environment, 'HOROVOD_LOCAL_SIZE': workers}
+        settings = [f'{name}={shlex.quote(str(value))}' for name, value in variables.items()]
+        line = f'cd {shlex.quote(str(folder))} && env {" ".join(settings)} {" ".join(map(shlex.quote, command))}'
+        return host, ssh.run(host.name, line)
+
+    with ThreadPoolExecutor(max(1, len(others))) as pool:
+        for host, result in pool.map(check, others):
+            _check_answer(host, result, command)
+
+
+def _check_answer(host, result, command):
+    last = (result.stderr.strip().splitlines() or ['it says nothing'])[-1]
+    if result.returncode == SSH_FAILED:
+        raise UserError(f'-H {host.name}: ssh does not get there ({last}); try: ssh {host.name} true')
+    if result.returncode == USER_ERROR_EXIT_CODE and last.startswith('error: '):
+        raise UserError(f'{host.name}: {last[len("error: ") :]}')
+    if result.returncode:
+        raise UserError(
+            f'{host.name}: {shlex.join(command[:2])} does not run there ({last}); '
+            'this package, its environment and the data must be at the same paths on all hosts'
+        )

@@ -1,0 +1,75 @@
+"""Under Slurm, srun starts the workers: each finds its rank in the environment, and rank 0 has the meeting point."""
+
+import re
+
+from imagenet.common.errors import UserError
+
+FIRST_PORT, NUM_PORTS = 20000, 20000
+# Says that there is a meeting point to be made, and for whom.
+TASKS_VARIABLE = 'SLURM_MEETING_POINT_TASKS'
+
+
+def slurm_environment(variables, args):
+    """What Horovod wants to know, from what Slurm tells a task; sets `args.ngpus` to the number of tasks.
+
+    Args:
+        variables: the environment of a task that srun has started.
+        args: `runner`'s options.
+
+    Raises:
+        UserError: there is no such task, or `-n` is another number.
+    """
+    try:
+        rank, size, node = (int(variables[f'SLURM_{name}']) for name in ('PROCID', 'STEP_NUM_TASKS', 'NODEID'))
+        local_rank = int(variables['SLURM_LOCALID'])
+        tasks_per_node = parse_tasks_per_node(variables['SLURM_STEP_TASKS_PER_NODE'])
+        first_node = first_host(variables['SLURM_STEP_NODELIST'])
+        job = int(variables['SLURM_JOB_ID']) + int(variables.get('SLURM_STEP_ID', 0))
+    except KeyError as error:
+        raise UserError(
+            f'--launcher slurm: {error.args[0]} is not set; start this with srun, one task for each worker'
+        ) from None
+    except ValueError as error:
+        raise UserError(f'--launcher slurm: cannot make sense of {error}') from None
+    if args.ngpus not in (None, size):
+        raise UserError(f'-n {args.ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
+    args.ngpus = size
+    if size == 1:
+        return {}
+    meeting_point = {
+        'HOROVOD_GLOO_RENDEZVOUS_ADDR': first_node,
+        'HOROVOD_GLOO_RENDEZVOUS_PORT': FIRST_PORT + job % NUM_PORTS,
+        'HOROVOD_CONTROLLER': 'gloo',
+        'HOROVOD_CPU_OPERATIONS': 'gloo',
+        TASKS_VARIABLE: ','.join(map(str, tasks_per_node)),
+    }
+    places = {
+        # Names that all tasks can tell of each other.
+        'HOROVOD_HOSTNAME': f'node{node}',
+        'HOROVOD_RANK': rank,
+        'HOROVOD_SIZE': size,
+        'HOROVOD_LOCAL_RANK': local_rank,
+        'HOROVOD_LOCAL_SIZE': tasks_per_node[node],
+        'HOROVOD_CROSS_RANK': sum(tasks > local_rank for tasks in tasks_per_node[:node]),
+        'HOROVOD_CROSS_SIZE': sum(tasks > local_rank for tasks in tasks_per_node),
+    }
+    return {name: str(value) for name, value in {**places, **meeting_point}.items()}
+
+
+def parse_tasks_per_node(text):
+    """Slurm's '8(x2),4' to [8, 8, 4]."""
+    counts = []
+    for part in text.split(','):
+        match = re.fullmatch(r'(\d+)(?:\(x(\d+)\))?', part)
+        if not match:
+            raise ValueError(f'SLURM_STEP_TASKS_PER_NODE={text}')
+        counts += [int(match.group(1))] * int(match.group(2) or 1)
+    return counts
+
+
+def first_host(text):
+    """The first name of Slurm's 'node[01-04,07],other'."""
+    match = re.match(r'([^\[,]+)(?:\[(\w+))?([^,\]\[-]*)', text)
+    if not match:
+        raise ValueError(f'SLURM_STEP_NODELIST={text}')
+    return match.group(1) + (match.group(2) or '')

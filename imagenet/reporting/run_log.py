@@ -1,0 +1,104 @@
+"""What a run says: DLLogger's JSON lines for machines, a text log and a progress bar for people."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imagenet.common.errors import UserError
+from imagenet.reporting.dllogger import METRIC_UNITS, DLLoggerFile
+
+# Short enough for 80 columns with what training adds to it.
+BAR_FORMAT = '{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left'
+
+
+def add_log_args(parser):
+    group = parser.add_argument_group('Logs')
+    group.add_argument(
+        '--workspace',
+        type=Path,
+        default=Path('.'),
+        help='folder of logs, report and checkpoints (default: %(default)s)',
+    )
+    group.add_argument('--log', default='log.log', help='text log in the workspace (default: %(default)s)')
+    group.add_argument(
+        '--dllogger-log', default='dllogger_log.log', help='JSON lines in the workspace (default: %(default)s)'
+    )
+    group.add_argument('--tensorboard', type=Path, metavar='DIR', help='also write the metrics there, for TensorBoard')
+    group.add_argument('--report', default='report.json', help='report in the workspace (default: %(default)s)')
+    return group
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints to stdout, above the progress bar where there is one."""
+
+    def emit(self, record):
+        # In one piece, or mpirun puts its tags in between.
+        tqdm.write(self.format(record) + '\n', file=sys.stdout, end='')
+        sys.stdout.flush()
+
+
+class RunLog:
+    """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing.
+
+    Args:
+        is_resumed: whether the run goes on in the files that are there.
+    """
+
+    def __init__(self, args, is_writer, is_resumed=False):
+        self._is_writer = is_writer
+        # A launcher that shows our output on a terminal says so.
+        self.shows_progress = is_writer and (sys.stderr.isatty() or 'PROGRESS_BAR' in os.environ)
+        self._text = logging.getLogger('imagenet')
+        self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
+        self._text.propagate = False
+        self._lines = self._board = None
+        if is_writer:
+            mode = 'a' if is_resumed else 'w'
+            self._text.addHandler(_TerminalHandler())
+            self._text.addHandler(logging.FileHandler(args.workspace / args.log, mode=mode, encoding='utf-8'))
+            self._lines = DLLoggerFile(args.workspace / args.dllogger_log, mode)
+            self._board = make_board(args.tensorboard) if args.tensorboard else None
+            for metric, unit in METRIC_UNITS.items():
+                self._lines.metadata(metric, {'unit': unit})
+
+    def say(self, message):
+        """A line for people."""
+        self._text.info(message)
+
+    def metrics(self, step, data, board_step=None):
+        """A line for machines; see `DLLoggerFile` for `step`.
+
+        Args:
+            board_step: where TensorBoard shall have it on its axis: the number of a step or, for the summary of an
+                epoch, of this; None for what it is not told.
+        """
+        if self._is_writer:
+            self._lines.log(step, data)
+        if self._board is not None and board_step is not None:
+            # A curve over steps and one over epochs cannot share a name.
+            prefix = 'epoch/' if len(step) == 1 else ''
+            for name, value in data.items():
+                self._board.add_scalar(prefix + name, value, board_step)
+            self._board.flush()
+
+    def progress(self, total, description, done=0):
+        """A progress bar of `total` steps on a terminal, and nothing to see elsewhere."""
+        settings = {'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
+        return tqdm(total=total, initial=done, desc=description, bar_format=BAR_FORMAT, **settings)
+
+
+def make_board(folder):
+    """TensorBoard's writer.
+
+    Raises:
+        UserError: it cannot write there.
+    """
+    from tensorboardX import SummaryWriter
+
+    try:
+        return SummaryWriter(str(folder))
+    except OSError as error:
+        raise UserError(f'--tensorboard {folder}: cannot write there ({error.strerror})') from None

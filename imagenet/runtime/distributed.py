@@ -1,0 +1,212 @@
+"""Who takes part in a run: rank, size, devices, and what crosses between processes.
+
+The functions mean the same whether Horovod runs or one process is alone. No other module imports Horovod.
+"""
+
+import atexit
+import json
+import os
+import socket
+from contextlib import contextmanager
+
+import numpy as np
+
+from imagenet.common.errors import LostProcessError, UserError
+from imagenet.launcher import ranks
+from imagenet.runtime.compat import mx
+from imagenet.runtime.rendezvous import meet
+
+# Calls that average the gradients of a step; 0: one for each array. The host of GPUs has not the time for all 161.
+GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
+# What errors contain after another process is gone: Horovod's at the next call, Gloo's in the middle of one.
+LOST_CONNECTION = (
+    'Horovod has been shut down',
+    'Read error [',
+    'Write error [',
+    'Read timeout [',
+    'Write timeout [',
+    'Connection closed by peer',
+    'Connection reset by peer',
+    'Application timeout caused pair closure',
+)
+
+_horovod = None
+_broadcasts = 0
+
+
+def load_horovod(args):
+    """Horovod's module for MXNet.
+
+    Raises:
+        UserError: it is not there, cannot do what the device needs, or is not wanted for several processes.
+    """
+    if args.kv_store != 'horovod':
+        raise UserError(f'--kv-store {args.kv_store} with {ranks.size()} processes: use --kv-store horovod')
+    try:
+        import horovod.mxnet
+    except ImportError as error:
+        raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from None
+    if args.device == 'gpu' and not horovod.mxnet.cuda_built():
+        raise UserError(
+            'Horovod here averages gradients on CPUs only: run scripts/setup.sh --gpu where a CUDA 11 toolkit is, or '
+            'for the GPUs of one machine use --kv-store device'
+        )
+    return horovod.mxnet
+
+
+def initialize(args):
+    """Joins the other processes, where there are any.
+
+    Raises:
+        UserError: the launcher started several processes, and they cannot work together.
+    """
+    global _horovod
+    if ranks.size() == 1:
+        return
+    horovod = load_horovod(args)
+    meet(os.environ)
+    horovod.init()
+    _horovod = horovod
+
+
+def rank():
+    return _horovod.rank() if _horovod else 0
+
+
+def size():
+    return _horovod.size() if _horovod else 1
+
+
+def local_rank():
+    return _horovod.local_rank() if _horovod else 0
+
+
+def allreduce_sum(values):
+    """Adds up float64 values over all processes.
+
+    Args:
+        values: a sequence of n numbers.
+
+    Returns:
+        A float64 array of shape (n,), the same on every process.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if size() == 1:
+        return values
+    total = _horovod.allreduce(mx.nd.array(values, dtype='float64'), average=False, name='allreduce_sum')
+    return total.asnumpy()
+
+
+def average(arrays):
+    """Replaces each of the NDArrays by its mean over all processes."""
+    if size() == 1:
+        return
+    for index, array in enumerate(arrays):
+        _horovod.allreduce_(array, average=True, name=f'average.{index}')
+
+
+def broadcast(params):
+    """Gives every process rank 0's values of a `ParameterDict`, or of a dict of arrays."""
+    global _broadcasts
+    if size() > 1:
+        _horovod.broadcast_parameters(params, root_rank=0, prefix=f'broadcast.{_broadcasts}.')
+        # What is under way at the same time must have names of its own.
+        _broadcasts += 1
+
+
+def broadcast_json(content):
+    """Gives every process what rank 0 has, None included; the others' argument is ignored."""
+    if size() == 1:
+        return content
+    encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8) if rank() == 0 else np.empty(0, np.uint8)
+    length = int(allreduce_sum([len(encoded)])[0])
+    own = encoded if rank() == 0 else np.zeros(length, dtype=np.uint8)
+    return json.loads(allreduce_sum(own).astype(np.uint8).tobytes().decode())
+
+
+def gather_json(content):
+    """What every process has, as a list by rank, on all of them; for small things."""
+    if size() == 1:
+        return [content]
+    encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+    lengths = np.zeros(size())
+    lengths[rank()] = len(encoded)
+    ends = allreduce_sum(lengths).astype(np.int64).cumsum()
+    own = np.zeros(ends[-1])
+    own[ends[rank()] - len(encoded) : ends[rank()]] = encoded
+    everything = allreduce_sum(own).astype(np.uint8)
+    return [json.loads(part.tobytes().decode()) for part in np.split(everything, ends[:-1])]
+
+
+def check_alike(facts, advice):
+    """Makes sure that all processes have the same facts.
+
+    Args:
+        facts: texts or numbers by name.
+        advice: what a user can do where they differ.
+
+    Raises:
+        UserError: they differ, on every process alike.
+    """
+    if size() == 1:
+        return
+    gathered = gather_json([socket.gethostname(), facts])
+    first_host, first = gathered[0]
+    for other_rank, (host, other) in enumerate(gathered):
+        for name in first:
+            if other.get(name) != first[name]:
+                raise UserError(
+                    f'{name} is {first[name]} on rank 0 ({first_host}) and {other.get(name)} on rank {other_rank} '
+                    f'({host}); {advice}'
+                )
+
+
+@contextmanager
+def noticing_lost_processes():
+    """Turns what Horovod says after another process is gone into an error of its own.
+
+    Raises:
+        LostProcessError: that.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if size() > 1:
+            # MXNet would wait for what can no longer be, and complain.
+            atexit.unregister(mx.base._notify_shutdown)
+        if isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION):
+            raise LostProcessError('another process of this run has ended') from None
+        raise
+
+
+class Agreement:
+    """A question that all processes ask again and again, each with its own answer.
+
+    The common answer comes with the next question, so that nobody waits for it.
+    """
+
+    def __init__(self):
+        self._asked = 0
+        self._pending = None
+
+    def any(self, answer):
+        """Whether any process said yes: now where there is one, else when the question was last asked."""
+        if size() == 1:
+            return answer
+        previous = self._pending
+        name = f'agreement.{self._asked % 2}'
+        self._pending = _horovod.allreduce(mx.nd.array([answer]), average=False, name=name)
+        self._asked += 1
+        return previous is not None and previous.asscalar() > 0
+
+
+def barrier():
+    """Returns when every process has come here."""
+    allreduce_sum([0])
+
+
+def make_trainer(params, optimizer, devices):
+    """A Gluon trainer whose `step()` averages the gradients over processes and devices."""
+    if size() > 1:
+        return _horovod.DistributedTrainer(params, optimizer, num_groups=GRADIENT_GROUPS[devices[0].device_type])
+    return mx.gluon.Trainer(params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False)

@@ -1,0 +1,151 @@
+"""What this machine has to offer: versions, MXNet's features, Horovod's operations, devices.
+
+python -m imagenet.runtime.system_info      prints it as a table (this is `./runner --check`)
+"""
+
+import hashlib
+import json
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from tabulate import tabulate
+
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.options import ArgumentParser
+from imagenet.common.virtualenv import PROJECT
+from imagenet.runtime import compat, cuda, processor
+from imagenet.runtime.compat import mx
+from imagenet.runtime.dali_library import load_dali
+from imagenet.runtime.devices import count_gpus
+
+# Those whose versions change numbers or what processes say to each other.
+PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
+PACKAGES += ('nvidia-cublas-cu11', 'nvidia-cudnn-cu11', 'nvidia-nccl-cu11')
+FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
+HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
+
+
+def versions():
+    """Versions by name, of Python, of the packages that are there, and of this one's own code (a hash)."""
+    found = {'Python': platform.python_version()}
+    found.update({package: cuda.version_of(package) for package in PACKAGES if cuda.version_of(package)})
+    return {**found, 'this package': code_hash()}
+
+
+def code_hash():
+    digest = hashlib.sha256()
+    for path in [PROJECT / 'runner', *sorted(PROJECT.glob('*.py')), *sorted(PROJECT.glob('imagenet/**/*.py'))]:
+        digest.update(str(path.relative_to(PROJECT)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def horovod_operations():
+    """What Horovod was built to send gradients with, by name, or None where it does not work with MXNet."""
+    try:
+        import horovod.mxnet as horovod
+    except ImportError:
+        return None
+    return {name: bool(getattr(horovod, f'{name}_built')()) for name in HOROVOD_OPERATIONS}
+
+
+def describe(driver):
+    """Rows (what, what was found) about this machine.
+
+    Args:
+        driver: a `cuda.Driver`, or why there is none.
+    """
+    # Before Horovod, or DALI crashes; see dali_library.py.
+    dali = _describe_dali()
+    features = mx.runtime.Features()
+    enabled = [name for name in FEATURES if name in features and features.is_enabled(name)]
+    operations = horovod_operations()
+    has = ', '.join(name for name, is_built in (operations or {}).items() if is_built)
+    threads = os.environ.get('OMP_NUM_THREADS', 'as many as MXNet wants')
+    return [
+        ('machine', describe_machine()),
+        *versions().items(),
+        ('MXNet was built with', ', '.join(enabled)),
+        ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
+        ('DALI', dali),
+        *describe_processor(processor.instruction_set()),
+        *describe_gpus(driver),
+        ('threads of a process (OMP_NUM_THREADS)', threads),
+    ]
+
+
+def describe_processor(found):
+    """Rows about what MXNet can compute with an `InstructionSet`."""
+    return [
+        ('CPU instruction set', processor.describe(found)),
+        ('bfloat16 on the CPU (--amp)', found.bfloat16 or 'none: needs AVX-512'),
+        ('int8 on the CPU (--mode calibrate)', found.int8),
+    ]
+
+
+def describe_gpus(driver):
+    """Rows about what MXNet was built to compute on, NVIDIA's driver, and its GPUs."""
+    rows = [('MXNet computes on', _describe_devices())]
+    if isinstance(driver, str):
+        return [*rows, ('GPUs', driver)]
+    rows.append(('NVIDIA driver', driver.version))
+    for number, gpu in enumerate(driver.gpus):
+        major, minor = gpu.capability
+        memory = '' if gpu.memory is None else f', {gpu.memory / 2**30:.0f} GiB'
+        rows.append((f'GPU {number}', f'{gpu.name}, compute capability {major}.{minor}{memory}'))
+    return [*rows, ('GPUs that MXNet sees', count_gpus())]
+
+
+def _describe_devices():
+    if not mx.runtime.Features().is_enabled('CUDA'):
+        return 'CPUs (for GPUs: scripts/setup.sh --gpu)'
+    if not cuda.has_wheel():
+        return "CPUs and GPUs, as the container's manual says"
+    capabilities = ', '.join(f'{major}.{minor}' for major, minor in cuda.CAPABILITIES)
+    return f'CPUs and GPUs: machine code for compute capability {capabilities}'
+
+
+def describe_machine():
+    """Processor, cores and memory in a line."""
+    model = platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        model = next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+    memory = psutil.virtual_memory().total / 2**30
+    return f'{model}, {len(compat.own_cores)} cores, {memory:.0f} GiB'
+
+
+def _describe_dali():
+    try:
+        load_dali('dali-cpu', 'cpu')
+    except UserError as error:
+        return str(error)
+    return 'reads the data'
+
+
+def find_driver():
+    """A `cuda.Driver`, or why there is none."""
+    try:
+        return cuda.read_driver()
+    except UserError as error:
+        return str(error)
+
+
+def main():
+    parser = ArgumentParser(description='Prints what this machine has to offer.')
+    parser.add_argument('--json', action='store_true', help='as JSON, for programs')
+    with one_line_errors():
+        driver = find_driver()
+        rows = describe(driver)
+        if parser.parse_args().json:
+            print(json.dumps(dict(rows)))
+        else:
+            print(tabulate(rows, tablefmt='plain', disable_numparse=True))
+        if not isinstance(driver, str):
+            cuda.check_supported(driver)
+
+
+if __name__ == '__main__':
+    main()

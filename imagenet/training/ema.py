@@ -1,0 +1,44 @@
+"""Exponential moving average of the parameters."""
+
+from contextlib import contextmanager
+
+from imagenet.runtime.compat import mx
+
+
+@contextmanager
+def averaged(net, average):
+    """Gives the network the averaged parameters in the block."""
+    params = net.collect_params()
+    raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in params.items()}
+    try:
+        for name, array in average.arrays.items():
+            params[name].set_data(array.astype(params[name].dtype))
+        yield
+    finally:
+        for name, array in raw.items():
+            params[name].set_data(array)
+
+
+class AveragedParameters:
+    """An exponential moving average of all parameters, running statistics included, in float32.
+
+    The decay grows to its value over the first updates, min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    `ExponentialMovingAverage`, so that the average forgets the initial values.
+
+    Args:
+        params: name to `Parameter`.
+    """
+
+    def __init__(self, params, decay):
+        self._params = params
+        self._decay = decay
+        self.updates = 0
+        self.arrays = {name: param.data(param.list_ctx()[0]).astype('float32') for name, param in params.items()}
+
+    def update(self):
+        self.updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        for name, average in self.arrays.items():
+            param = self._params[name]
+            value = param.data(param.list_ctx()[0]).astype('float32', copy=False)
+            mx.nd.elemwise_add(decay * average, (1 - decay) * value, out=average)

@@ -1,0 +1,87 @@
+"""Learning-rate schedules: pure functions of the epoch, which may be a fraction.
+
+The cosine, with its restarts, is Loshchilov and Hutter, "SGDR" (arXiv:1608.03983), equation 5; the linear warm-up is
+Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 2.2; the steps are those of He et al., "Deep
+Residual Learning" (arXiv:1512.03385), section 3.4.
+"""
+
+import math
+
+from imagenet.common.errors import UserError
+from imagenet.common.options import comma_separated
+
+
+def add_schedule_args(parser):
+    group = parser.add_argument_group('Learning rate')
+    group.add_argument('--lr', type=float, default=0.1, help='learning rate after the warm-up (default: %(default)s)')
+    group.add_argument(
+        '--lr-schedule',
+        choices=('multistep', 'cosine'),
+        default='cosine',
+        help='how the learning rate falls after the warm-up (default: %(default)s)',
+    )
+    group.add_argument(
+        '--lr-steps',
+        type=comma_separated(float),
+        default=(),
+        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
+    )
+    group.add_argument('--lr-factor', type=float, default=0.256, help='(default: %(default)s)')
+    group.add_argument(
+        '--warmup-epochs', type=float, default=5, help='epochs of linear warm-up from 0 (default: %(default)s)'
+    )
+    return group
+
+
+def check_schedule_args(args):
+    """Raises `UserError` for rates and epochs that make no schedule."""
+    for name in ('lr', 'warmup_epochs', 'lr_factor'):
+        value = getattr(args, name)
+        if not 0 <= value < math.inf:
+            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is a number of at least 0')
+    if any(step < 0 for step in args.lr_steps) or sorted(args.lr_steps) != list(args.lr_steps):
+        raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in args.lr_steps)}: needed are rising epochs')
+    if args.lr_schedule == 'multistep' and not args.lr_steps:
+        raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
+
+
+def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
+    """1 at the end of the warm-up, falling to 0 at `num_epochs`.
+
+    Args:
+        restarts: epochs at which it falls from the start again, each time from `factor` times as much.
+    """
+    begin = max((restart for restart in restarts if restart <= epoch), default=warmup_epochs)
+    end = min((restart for restart in restarts if restart > epoch), default=num_epochs)
+    if epoch >= end:
+        return 0.0
+    return multistep(epoch, restarts, factor) * 0.5 * (1 + math.cos(math.pi * (epoch - begin) / (end - begin)))
+
+
+def multistep(epoch, steps, factor):
+    """1, and `factor` times as much from each of the epochs in `steps`."""
+    return factor ** sum(epoch >= step for step in steps)
+
+
+def with_warmup(peak, warmup_epochs, decay):
+    """The rate as a function of the epoch: a straight line from 0 to `peak`, then `peak` times `decay(epoch)`.
+
+    Args:
+        warmup_epochs: length of the straight line; 0 starts at the full rate.
+    """
+
+    def learning_rate(epoch):
+        if epoch < warmup_epochs:
+            return peak * epoch / warmup_epochs
+        return peak * decay(epoch)
+
+    return learning_rate
+
+
+def get_schedule(args):
+    """The run's learning rate as a function of the epochs done so far, with a fraction inside an epoch."""
+    decays = {
+        'cosine': lambda epoch: cosine(epoch, args.num_epochs, args.warmup_epochs, args.lr_steps, args.lr_factor),
+        'multistep': lambda epoch: multistep(epoch, args.lr_steps, args.lr_factor),
+    }
+    return with_warmup(args.lr, args.warmup_epochs, decays[args.lr_schedule])

@@ -1,0 +1,89 @@
+"""Counting: top-k accuracy on the device, sums and latencies on the host."""
+
+import numpy as np
+
+from imagenet.common.errors import UserError
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx
+
+
+def summarize(sums, latencies, seconds, has_metrics=True):
+    """One epoch's metrics over all processes, under the names of the report.
+
+    Args:
+        sums: this process's `Sums`.
+        latencies: seconds of each of this process's steps.
+        seconds: the epoch's time.
+        has_metrics: whether the sums hold more than the number of examples.
+    """
+    total = distributed.allreduce_sum(sums.values())
+    measured = means(total) if has_metrics else {}
+    return {**measured, 'total_ips': total[-1] / seconds, **latency_summary(latencies)}
+
+
+TOP_K = 5
+LATENCY_PERCENTILES = (50, 90, 95, 99, 100)
+
+
+class BatchStatistics(mx.gluon.HybridBlock):
+    """What a batch adds to an epoch's sums.
+
+    Inputs: per-example loss `(N,)`, logits `(N, num_classes)`, class indices `(N,)`. Output: float32 `(4,)`: the sum of
+    the losses, the number of examples whose class is the likeliest, the number whose class is among the five likeliest,
+    and the largest class index, which tells labels that the network has no class for.
+    """
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self._top_k = min(TOP_K, num_classes)
+
+    def hybrid_forward(self, F, loss, logits, labels):
+        likeliest = F.topk(logits, k=self._top_k, axis=1)
+        is_correct = F.broadcast_equal(likeliest, labels.reshape((-1, 1)))
+        top1 = F.slice_axis(is_correct, axis=1, begin=0, end=1).sum()
+        return F.concat(loss.sum(), top1, is_correct.sum(), labels.max(), dim=0)
+
+
+class Sums:
+    """An epoch's sums on this process, kept in Python's float64; `values()` is what processes add up."""
+
+    def __init__(self, loss=0.0, top1=0.0, top5=0.0, examples=0):
+        self.loss = loss
+        self.top1 = top1
+        self.top5 = top5
+        self.examples = examples
+
+    def add(self, statistics, examples, num_classes):
+        """Adds one batch's `BatchStatistics`, given as host numbers.
+
+        Raises:
+            UserError: the batch has a label that the network has no class for.
+        """
+        loss, top1, top5, largest_label = (float(value) for value in statistics)
+        if largest_label >= num_classes:
+            raise UserError(
+                f'a record has label {largest_label:g}; --num-classes {num_classes} allows 0 to {num_classes - 1}'
+            )
+        self.loss += loss
+        self.top1 += top1
+        self.top5 += top5
+        self.examples += examples
+
+    def values(self):
+        return [self.loss, self.top1, self.top5, self.examples]
+
+
+def means(total):
+    """Per-example means from summed `Sums.values()`: loss, and top-1 and top-5 as fractions."""
+    loss, top1, top5, examples = (float(value) for value in total)
+    return {'loss': loss / examples, 'top1': top1 / examples, 'top5': top5 / examples}
+
+
+def latency_summary(latencies):
+    """Mean and percentiles of seconds per batch, under the names of the report; nothing for no batch."""
+    if not latencies:
+        return {}
+    summary = {'latency_avg': float(np.mean(latencies))}
+    for percentile in LATENCY_PERCENTILES:
+        summary[f'latency_{percentile}'] = float(np.percentile(latencies, percentile))
+    return summary
