@@ -12,7 +12,7 @@ from patience import generous, wait_until
 from processes import assert_nothing_is_left, read_until, worker
 
 from imagenet.checkpoints.manifest import read_manifest
-from imagenet.common.errors import LostProcessError
+from imagenet.common.errors import LOST_PROCESS_EXIT_CODE, LostProcessError
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
@@ -286,10 +286,33 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
 )
 def test_lost_process_in_the_words_of_horovod_and_gloo(monkeypatch, text):
     monkeypatch.setattr(distributed, 'size', lambda: 2)
+    monkeypatch.setattr(signal, 'signal', lambda *_: None)
     with pytest.raises(LostProcessError), distributed.noticing_lost_processes():
         raise mx.base.MXNetError(text)
     with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.noticing_lost_processes():
         raise mx.base.MXNetError('out of memory')
+
+
+ENDS_WHILE_A_FILE_IS_WRITTEN = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from imagenet.common.errors import one_line_errors
+from imagenet.runtime import distributed
+from imagenet.runtime.compat import mx
+distributed.size = lambda: 2
+writer = ThreadPoolExecutor(1).submit(time.sleep, 2)
+with one_line_errors(), distributed.noticing_lost_processes():
+    raise mx.base.MXNetError('Horovod has been shut down')
+"""
+
+
+@pytest.mark.only_on_cpu('it needs no device')
+def test_rank_that_is_ending_is_not_interrupted(start):
+    process = start(sys.executable, '-c', ENDS_WHILE_A_FILE_IS_WRITTEN)
+    read_until(process, 'error: another process of this run has ended')
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert (process.returncode, output) == (LOST_PROCESS_EXIT_CODE, '')
 
 
 class TestErrors:

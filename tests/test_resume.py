@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -355,3 +356,22 @@ class TestOptions:
     )
     def test_contradictions(self, small_data, tmp_path, options, message):
         assert_user_error(call(*command(small_data, tmp_path, *options)), message)
+
+
+@pytest.mark.only_on_cpu('a CPU left it')
+def test_workspace_of_an_older_version(small_data, tmp_path):
+    """Left in the middle of epoch 2 by the version before the package `imagenet/`, with what that one went on to.
+
+    Only the first 4 channels of each layer are not 0, which keeps it small: such a network learns as any other does,
+    and the rest of it stays 0.
+    """
+    data = Path(__file__).parent / 'data'
+    with tarfile.open(data / 'stopped_run.tar.xz') as archive:
+        archive.extractall(tmp_path)
+    options = ('-b', '16', '-e', '3', '-l', '0.5', '--warmup-epochs', '1', '--seed', '7')
+    options += ('--ema-decay', '0.9', '--mixup', '0.2', '--data-backend', 'dali-cpu')
+    output = succeed('./runner', *SMALL, *options, '--data-root', small_data, '--workspace', tmp_path)
+    assert '1 of 3 epochs and 6 steps are done' in output
+    metrics = read_report(tmp_path / 'report.json')['metrics']
+    for name, values in json.loads((data / 'stopped_run.json').read_text()).items():
+        assert metrics[name] == pytest.approx(values, rel=1e-3), name

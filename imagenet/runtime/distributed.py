@@ -6,6 +6,7 @@ The functions mean the same whether Horovod runs or one process is alone. No oth
 import atexit
 import json
 import os
+import signal
 import socket
 from contextlib import contextmanager
 
@@ -174,6 +175,9 @@ def noticing_lost_processes():
         if size() > 1:
             # MXNet would wait for what can no longer be, and complain.
             atexit.unregister(mx.base._notify_shutdown)
+            # The launcher ends the remaining ranks with SIGINT. This one is ending, perhaps waiting for a file to be
+            # written, and Python would print a traceback of its own exit.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION):
             raise LostProcessError('another process of this run has ended') from None
         raise
