@@ -247,7 +247,7 @@ def _training_images(args, encoded):
 def _validation_images(args, encoded):
     from nvidia.dali import fn, types
 
-    # The same pixels as in `transforms.evaluation_image`: sizes rounded down, plain bilinear interpolation.
+    # The same pixels as in `transforms.evaluation_transform`: sizes rounded down, plain bilinear interpolation.
     height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
     size = args.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
     images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(args))

@@ -11,9 +11,10 @@ from imagenet.architectures.summary import format_summary, summarize
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
-from imagenet.common.options import ArgumentParser, comma_separated
-from imagenet.inference.fused_graph import fuse
+from imagenet.common.options import ArgumentParser, comma_separated, pick
+from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import int8_prefix, load_int8
+from imagenet.inference.metadata import NetworkDescription
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, start_mixed_precision
 from imagenet.runtime.layouts import LAYOUTS
@@ -188,10 +189,10 @@ def build_inference_model(args, devices):
     """
     prefix = int8_prefix(args.load)
     if prefix is not None:
-        return load_int8(args, prefix), None
+        return load_int8(prefix, pick(NetworkDescription, args)), None
     net, note = None, None
     if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
-        net, note = fuse(build_unfused(args), args)
+        net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
     return net or build_model(args, devices), note
 
 

@@ -3,6 +3,7 @@
 
 import os
 import sys
+from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from dali import add_dali_args
 from data import (
     add_augmentation_args,
     add_data_args,
+    calibration_records,
     check_data_args,
     data_facts,
     get_data_loader,
@@ -24,15 +26,26 @@ from imagenet.checkpoints.resume import check_resumed, describe_checkpoint, find
 from imagenet.checkpoints.saver import RunCheckpoints, add_checkpoint_args, check_checkpoint_args
 from imagenet.checkpoints.training_state import check_same_start, restore
 from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from imagenet.common.files import check_new, file_sha256
 from imagenet.common.modes import MODES_OF_ONE_PROCESS, MODES_WITHOUT_DATA
-from imagenet.common.options import ArgumentParser
-from imagenet.datasets.class_names import keep_class_names
-from imagenet.inference.calibration import add_quantization_args, calibrate, check_quantization_args
-from imagenet.inference.export import add_export_args, check_export_args, export
+from imagenet.common.options import ArgumentParser, pick
+from imagenet.datasets.class_names import data_folders, keep_class_names
+from imagenet.datasets.decoding import RGB_CHANNELS
+from imagenet.datasets.records import index_path
+from imagenet.inference.calibration import (
+    CalibrationImages,
+    CalibrationOptions,
+    add_quantization_args,
+    calibrate,
+    write_int8,
+)
+from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
 from imagenet.inference.fused_graph import add_inference_args
-from imagenet.inference.int8_network import int8_prefix, names_of_classes, read_int8_description
-from imagenet.inference.prediction import add_prediction_args, check_prediction_args, predict
+from imagenet.inference.int8_network import int8_files, int8_prefix, names_of_classes, read_int8_description
+from imagenet.inference.metadata import NetworkDescription, describe_input
+from imagenet.inference.prediction import PredictionOptions, add_prediction_args, predict
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
+from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher import ranks
 from imagenet.launcher.worker_env import start_with_own_cores
 from imagenet.reporting.report_file import Report
@@ -52,6 +65,7 @@ from models import (
     add_model_args,
     build_inference_model,
     build_model,
+    build_unfused,
     check_model_args,
     get_model,
     initialize,
@@ -130,11 +144,9 @@ def resolve_args(args):
     check_model_args(**vars(args))
     check_log_args(args)
     check_profiling_args(args)
-    check_prediction_args(args)
     resolve_device(args)
     check_optimization_args(args)
-    check_quantization_args(args)
-    check_export_args(args)
+    check_inference_args(args)
     notes = [resolve_backend(args), *check_processor(args)]
     check_data_args(args)
     resolve_batch_size(args)
@@ -188,7 +200,7 @@ def run_loop(args, devices, notes, found):
         read_only(args, val_data if args.mode == 'val' else train_data, log)
         return
     if args.mode == 'calibrate':
-        calibrate(args, devices, val_data, log)
+        run_calibration(args, devices, val_data, log)
         return
     if args.mode == 'val':
         net, note = build_inference_model(args, devices)
@@ -238,7 +250,70 @@ def _as_json(value):
 def run_prediction(args):
     devices = local_devices(args)
     net, _ = build_inference_model(args, devices)
-    predict(net, args, devices[0], names_of_classes(args))
+    names = names_of_classes(args.load, data_folders(args), args.num_classes)
+    options, evaluation, form = (pick(kind, args) for kind in (PredictionOptions, EvaluationOptions, InputForm))
+    predict(net, names, options, evaluation, form, devices[0])
+
+
+def run_calibration(args, devices, val_data, log):
+    records = None if args.data_backend == 'synthetic' else calibration_records(args)
+    evaluation = pick(EvaluationOptions, args)
+    images = CalibrationImages(records, args.calib_images, evaluation, pick(InputForm, args), args.seed)
+    reference, _ = build_inference_model(args, devices)
+    options = pick(CalibrationOptions, args)
+    network = calibrate(build_unfused(args), reference, images, val_data, options, log)
+    prefix = int8_output(args)
+    write_int8(prefix, network, args.load, describe_network(args, evaluation))
+    log.say(f'wrote {prefix}: use it with --load {prefix} and --mode val or pred')
+
+
+def run_export(args):
+    # In the form that every program can take, whatever this machine has.
+    form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
+    args = Namespace(**{**vars(args), **form, 'image_shape': (RGB_CHANNELS, *args.image_shape[1:])})
+    evaluation = pick(EvaluationOptions, args)
+    has_records = args.data_val is not None and args.data_val.exists()
+    records = (args.data_val, index_path(args.data_val, args.data_val_idx)) if has_records else None
+    images, source = images_to_compare(records, evaluation)
+    made_from = {'file': str(args.load), 'sha256': file_sha256(args.load)}
+    description = {'made_from': made_from, **describe_network(args, evaluation)}
+    export(build_unfused(args), output_prefix(args), args.format, images, source, description)
+
+
+def describe_network(args, evaluation):
+    """What programs that run a written network must know, as JSON has it."""
+    names = names_of_classes(args.load, data_folders(args), args.num_classes)
+    network = pick(NetworkDescription, args).as_json()
+    return {'network': network, **describe_input(args.input_layout, evaluation, names)}
+
+
+def output_prefix(args):
+    """What the names of files made from `--load` begin with."""
+    return args.output if args.output is not None else Path(args.load).with_suffix('')
+
+
+def int8_output(args):
+    return f'{output_prefix(args)}-int8'
+
+
+def check_inference_args(args):
+    """Raises `UserError` for a network that cannot be loaded or written in this mode."""
+    if int8_prefix(args.load) is not None:
+        if args.mode not in ('val', 'pred'):
+            raise UserError(
+                f'--load {args.load}: an int8 network is for --mode val and pred; use the checkpoint behind it'
+            )
+        if args.device != 'cpu' or len(args.gpus) > 1:
+            raise UserError(f'--load {args.load}: an int8 network runs on a CPU, one per process; add --device cpu')
+    if args.mode == 'pred':
+        pick(PredictionOptions, args)
+    if args.mode == 'export':
+        check_export(output_prefix(args), args.format)
+    if args.mode == 'calibrate':
+        if args.device != 'cpu':
+            raise UserError('--mode calibrate: int8 networks are for a CPU; add --device cpu')
+        pick(CalibrationOptions, args)
+        check_new(int8_files(int8_output(args)))
 
 
 def check_by_building(args):
@@ -277,7 +352,7 @@ def main():
             if args.mode == 'pred':
                 run_prediction(args)
             elif args.mode == 'export':
-                export(args)
+                run_export(args)
             else:
                 run_loops(args, notes)
 

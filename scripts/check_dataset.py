@@ -21,7 +21,7 @@ from imagenet.common.options import ArgumentParser
 from imagenet.datasets.checking import KINDS, NO_FAULT, CheckedFile, find_record_files, read_rows
 from imagenet.datasets.class_names import read_class_names
 from imagenet.datasets.repair import repair
-from imagenet.runtime import compat
+from imagenet.runtime.threads import available_cores
 
 DETAILS = """\
 exit code: 0 all is well; 1 something is wrong with the data set, whether or not --repair wrote a copy; 2 a mistake in
@@ -171,7 +171,7 @@ def main():
     parser.add_argument('--repair', type=Path, metavar='NEW_DIR', help='the folder of a clean copy, which is made')
     parser.add_argument('--output', type=Path, metavar='FILE.json', help='write all problems and counts there as well')
     parser.add_argument(
-        '--threads', type=int, default=len(compat.own_cores), help='threads that decode (default: the cores)'
+        '--threads', type=int, default=available_cores(), help='threads that decode (default: the cores)'
     )
     args = parser.parse_args()
     # As any filter, end without a word when `head` or `less` does.

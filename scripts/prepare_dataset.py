@@ -21,11 +21,10 @@ import cv2
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from imagenet.common.errors import UserError, one_line_errors
-from imagenet.common.options import ArgumentParser, fraction, whole_number
+from imagenet.common.options import ArgumentParser, integer, number
 from imagenet.datasets.conversion import MAX_JPEG_SIDE
 from imagenet.datasets.packing import prepare
-from imagenet.runtime import compat
-from imagenet.runtime.threads import run_on_all_cores
+from imagenet.runtime.threads import available_cores, run_on_all_cores
 
 
 def silence_codecs():
@@ -42,27 +41,29 @@ def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('raw', metavar='RAW', type=Path, help='the image tree')
     parser.add_argument('out', metavar='OUT', type=Path, help='the folder of the data set, which is not there yet')
-    parser.add_argument('--val-fraction', type=fraction, metavar='X', help='share of each class that is for validation')
+    parser.add_argument(
+        '--val-fraction', type=number(above=0, below=1), metavar='X', help='share of each class that is for validation'
+    )
     parser.add_argument(
         '--resize',
-        type=whole_number(1, MAX_JPEG_SIDE),
+        type=integer(1, MAX_JPEG_SIDE),
         metavar='N',
         help='shrinks images whose shorter side has more than N pixels to that, and stores them as JPEG',
     )
     parser.add_argument(
-        '--quality', type=whole_number(1, 100), default=95, metavar='Q', help='of JPEGs made here (default: 95)'
+        '--quality', type=integer(1, 100), default=95, metavar='Q', help='of JPEGs made here (default: 95)'
     )
     parser.add_argument(
         '--seed',
-        type=whole_number(0, 2**32 - 1),
+        type=integer(0, 2**32 - 1),
         default=0,
         metavar='S',
         help='decides the order of the training images, and the split (default: 0)',
     )
     parser.add_argument(
         '--threads',
-        type=whole_number(1, 1024),
-        default=len(compat.own_cores),
+        type=integer(1, 1024),
+        default=available_cores(),
         metavar='T',
         help='images worked on at once (default: the number of cores)',
     )

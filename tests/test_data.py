@@ -10,7 +10,7 @@ from loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, without_
 import data
 from imagenet.common.errors import UserError
 from imagenet.input_pipeline import synthetic_backend
-from imagenet.input_pipeline.transforms import as_network_input, evaluation_image
+from imagenet.input_pipeline.transforms import as_network_input, evaluation_transform
 from imagenet.runtime.compat import mx
 
 
@@ -166,7 +166,7 @@ def test_validation_cuts_out_what_opencv_does(args, tmp_path, extension):
     args.data_val = write_records(tmp_path, [image.tobytes() for image in encoded], split='val')
     args.data_val_resize = 40
     images, _ = read(load(args)[1])
-    expected = np.stack([evaluation_image(cv2.imdecode(image, cv2.IMREAD_COLOR), args) for image in encoded])
+    expected = np.stack([evaluation_transform(cv2.imdecode(image, cv2.IMREAD_COLOR), args) for image in encoded])
     difference = np.abs(images - expected)
     assert difference.mean() < 0.002 * np.ptp(expected)
     assert difference.max() < 0.02 * np.ptp(expected)

@@ -14,7 +14,7 @@ from imagenet.inference import export
 from imagenet.input_pipeline.transforms import load_image
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
-from models import build_separate
+from models import build_unfused
 
 # One process makes for all of them what they share.
 pytestmark = pytest.mark.xdist_group('export')
@@ -38,7 +38,7 @@ def images_and_logits(trained, small_tree):
     args.load = trained / 'model_best.params'
     paths = sorted((small_tree / 'val').glob('*/*'))[::10]
     images = np.concatenate([load_image(path, args) for path in paths])
-    return images, build_separate(args)(mx.nd.array(images)).asnumpy()
+    return images, build_unfused(args)(mx.nd.array(images)).asnumpy()
 
 
 def assert_same(found, expected):
@@ -115,6 +115,5 @@ def test_bad_input(trained, tmp_path):
 
 def test_missing_packages(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    args = Namespace(mode='export', format='onnx', output=tmp_path / 'net', load='model.params')
     with pytest.raises(UserError, match='needs onnx and onnxruntime: pip install -r requirements/onnx.txt'):
-        export.check_export_args(args)
+        export.check_export(tmp_path / 'net', 'onnx')

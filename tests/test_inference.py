@@ -8,9 +8,9 @@ from networks import random_arrays
 
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.inference import fused_graph
-from imagenet.inference.fused_graph import build_fused, example_images, relative_difference
+from imagenet.inference.fused_graph import example_images, fuse, relative_difference
 from imagenet.runtime.compat import mx
-from models import get_model, initialize
+from models import build_unfused, get_model, initialize
 
 
 def options(path, **changes):
@@ -44,9 +44,9 @@ def test_fused_graph_computes_the_same(tmp_path, changes):
     path = tmp_path / 'net.params'
     plain = saved_network(path, **changes)
     args = options(path, **changes)
-    net, note = build_fused(args)
+    example = example_images(args.image_shape, args.input_layout)
+    net, note = fuse(build_unfused(args), example)
     assert note is None
-    example = example_images(args)
     for batch_size in (1, 7, 3):
         images = mx.nd.random.normal(shape=(batch_size, *example.shape[1:]))
         logits = net(images)
@@ -60,6 +60,7 @@ def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypa
     path = tmp_path / 'net.params'
     saved_network(path)
     monkeypatch.setattr(fused_graph, 'TOLERANCE', 0)
-    net, note = build_fused(options(path))
+    args = options(path)
+    net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
     assert net is None
     assert 'it is computed as it is' in note

@@ -12,14 +12,15 @@ import pytest
 from conftest import SMALL, assert_user_error, call, succeed, train_small
 from networks import random_arrays
 
+import train
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.errors import UserError
-from imagenet.inference.calibration import Quantizer, check_quantization_args, compare_predictions, rank_layers
+from imagenet.inference.calibration import Quantizer, compare_predictions, rank_layers
 from imagenet.inference.fused_graph import network_of, relative_difference
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 from imagenet.runtime.compat import mx
-from models import build_separate, get_model, initialize
+from models import build_unfused, get_model, initialize
 
 # Validation images are decoded as those of prediction.
 RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
@@ -109,9 +110,9 @@ def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
 @pytest.mark.parametrize('arch', [('resnetv15', 18), ('resnextv15', 50), ('xception', 50)])
 def test_every_layer_in_float32_is_the_network(tmp_path, arch):
     args = network_args(tmp_path, *arch)
-    net = build_separate(args)
+    net = build_unfused(args)
     images = mx.nd.random.normal(shape=(4, *args.image_shape))
-    quantizer = Quantizer(net, args, [images])
+    quantizer = Quantizer(net, args.calib_mode, [images])
     expected = net(images).asnumpy()
 
     def difference(in_float32):
@@ -126,15 +127,16 @@ def test_every_layer_in_float32_is_the_network(tmp_path, arch):
 def test_layers_that_matter_come_first(tmp_path):
     """Weights of a channel that is always 0 do nothing; but where they dwarf all others, these have no levels left."""
     args = network_args(tmp_path, 'resnetv15', 18)
-    net = build_separate(args)
+    net = build_unfused(args)
     worst = 'features.4.1.body.2.weight'
     arrays = canonical_arrays(net)
     arrays['features.4.1.body.1.gamma'][0] = 0
     arrays['features.4.1.body.1.beta'][0] = -1
     arrays[worst][:, 0] = 100 * arrays[worst].abs().max()
     set_canonical(net, arrays)
-    quantizer = Quantizer(net, args, [mx.nd.random.normal(shape=(4, *args.image_shape))])
-    assert rank_layers(quantizer, net, args, SilentLog())[0] == worst
+    images = [mx.nd.random.normal(shape=(4, *args.image_shape))]
+    quantizer = Quantizer(net, args.calib_mode, images)
+    assert rank_layers(quantizer, net, images, SilentLog())[0] == worst
 
 
 class SilentLog:
@@ -154,9 +156,7 @@ class SilentLog:
 def network_args(folder, arch, num_layers):
     """Options of a network with a file of random parameters."""
     args = Namespace(arch=arch, num_layers=num_layers, num_groups=32, num_classes=10, image_shape=(3, 64, 64))
-    vars(args).update(
-        input_layout='NCHW', calib_mode='minmax', calib_images=4, data_backend='synthetic', seed=1, dtype='float32'
-    )
+    vars(args).update(input_layout='NCHW', calib_mode='minmax')
     args.load = folder / 'net.params'
     net = get_model(**vars(args))
     initialize(net, [mx.cpu()])
@@ -226,4 +226,4 @@ class TestBadInput:
     def test_gpu(self, mode, int8):
         args = Namespace(mode=mode, device='gpu', gpus=(0,), load='x.params' if mode == 'calibrate' else int8)
         with pytest.raises(UserError, match='add --device cpu'):
-            check_quantization_args(args)
+            train.check_inference_args(args)

@@ -82,7 +82,10 @@ def test_horovod_is_built_for_mxnet_abi():
 def test_processes_keep_to_cores_of_their_own():
     """Also where there are more of them than cores, and as seen after OpenMP has bound the importing thread."""
     cores = sorted(os.sched_getaffinity(0))
-    program = 'from imagenet.runtime import compat, threads; print(compat.own_cores, threads.available_cores())'
+    program = (
+        'from imagenet.runtime.compat import mx; from imagenet.runtime import threads; '
+        'print(threads.OWN_CORES, threads.available_cores())'
+    )
     bound = {'OMP_PROC_BIND': 'true', 'OMP_NUM_THREADS': str(len(cores))}
     alone = succeed(sys.executable, '-c', program, env=bound)
     assert alone == f'{cores} {len(cores)}\n'

@@ -17,7 +17,6 @@ from imagenet.checkpoints.training_state import counters, snapshot
 from imagenet.common.errors import UserError
 from imagenet.common.files import BackgroundWriter
 from imagenet.runtime import distributed
-from imagenet.training.loss_scaling import FixedScale
 
 
 def add_checkpoint_args(parser):
@@ -73,7 +72,7 @@ class RunCheckpoints:
         if not self._is_writer:
             return
         progress.optimizer = counters(step.trainer.optimizer)
-        progress.loss_scale = {} if isinstance(step.loss_scale, FixedScale) else vars(step.loss_scale).copy()
+        progress.loss_scale = step.loss_scale.state()
         progress.average_updates = step.average.updates if step.average is not None else 0
         parts, progress = snapshot(net, step), copy.deepcopy(progress)
         forms = {'val': parts['parameters'], 'ema': parts.get('average')}

@@ -1,8 +1,12 @@
 """What several programs' options share: the parser and argument types."""
 
 import argparse
+import math
+import operator
+import re
 import sys
 from argparse import ArgumentTypeError
+from dataclasses import fields
 
 from imagenet.common.errors import USER_ERROR_EXIT_CODE
 
@@ -14,8 +18,15 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message):
+        # "argument -b/--batch-size: 0: must be at least 1", as all other errors name an option and its value.
+        message = re.sub(r'^argument (?:\S+/)?(-\S+): (\S+): (?=must be )', r'\1 \2: ', message)
         print(f'error: {message}; see {self.prog} --help', file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def pick(options_class, args):
+    """Return a dataclass with those of the parsed options that it has fields for."""
+    return options_class(**{field.name: getattr(args, field.name) for field in fields(options_class)})
 
 
 def comma_separated(convert):
@@ -28,22 +39,40 @@ def comma_separated(convert):
     return parse
 
 
-def fraction(text):
-    """An argparse type."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise ArgumentTypeError(f'{text}: should be between 0 and 1')
-    return value
+def integer(at_least=None, at_most=None):
+    """Return an argparse type: a whole number, with bounds that belong to it."""
+    return _bounded(int, 'integer', at_least=at_least, at_most=at_most)
 
 
-def whole_number(lowest, highest):
-    """An argparse type."""
+def number(at_least=None, above=None, at_most=None, below=None):
+    """Return an argparse type: a finite number, with bounds; `above` and `below` exclude the bound itself."""
+    return _bounded(_finite, 'number', at_least=at_least, above=above, at_most=at_most, below=below)
+
+
+BOUNDS = {
+    'at_least': ('at least', operator.ge),
+    'above': ('more than', operator.gt),
+    'at_most': ('at most', operator.le),
+    'below': ('less than', operator.lt),
+}
+
+
+def _bounded(convert, name, **bounds):
+    bounds = {kind: bound for kind, bound in bounds.items() if bound is not None}
+    rule = ' and '.join(f'{BOUNDS[kind][0]} {bound:g}' for kind, bound in bounds.items())
 
     def parse(text):
-        value = int(text)
-        if not lowest <= value <= highest:
-            raise ArgumentTypeError(f'{text}: should be {lowest} to {highest}')
+        value = convert(text)
+        if not all(BOUNDS[kind][1](value, bound) for kind, bound in bounds.items()):
+            raise ArgumentTypeError(f'{text}: must be {rule}')
         return value
 
-    parse.__name__ = 'whole number'
+    parse.__name__ = name
     return parse
+
+
+def _finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value

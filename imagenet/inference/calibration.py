@@ -11,23 +11,23 @@ import importlib.util
 import itertools
 import json
 import warnings
+from collections import namedtuple
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 
-from data import calibration_records
 from imagenet.checkpoints.parameters import named_parameters, write_arrays
 from imagenet.common.errors import UserError
-from imagenet.common.files import check_new, file_sha256, write_atomically, write_json
+from imagenet.common.files import file_sha256, write_atomically, write_json
+from imagenet.common.options import integer, number
 from imagenet.datasets.records import RecordFile
 from imagenet.inference.fused_graph import inference_graph, network_of, relative_difference
-from imagenet.inference.int8_network import int8_files, int8_prefix, names_of_classes
-from imagenet.inference.metadata import describe_input, network_options, output_prefix
+from imagenet.inference.int8_network import int8_files
 from imagenet.input_pipeline.transforms import as_network_input, evaluation_images
 from imagenet.runtime import processor
 from imagenet.runtime.compat import load_quantization, mx
 from imagenet.runtime.seeds import derive_seed
-from models import build_inference_model, build_unfused
 
 # In the words of `--calib-mode`, MXNet's.
 CALIBRATION_MODES = {'minmax': 'naive', 'entropy': 'entropy'}
@@ -44,7 +44,7 @@ def add_quantization_args(parser):
     group = parser.add_argument_group('Quantization', 'What --mode calibrate makes an int8 network with')
     group.add_argument(
         '--calib-images',
-        type=int,
+        type=integer(at_least=1),
         default=500,
         help='images that the ranges of activations are measured with: of --data-train, evenly spread over it, or of '
         '--data-val where there is no such file (default: %(default)s)',
@@ -58,94 +58,120 @@ def add_quantization_args(parser):
     )
     group.add_argument(
         '--max-drop',
-        type=float,
+        type=number(at_least=0, at_most=1),
         default=0.005,
         help='put layers back to float32 until int8 loses no more top-1 than this fraction (default: %(default)s)',
     )
     return group
 
 
-def check_quantization_args(args):
-    """Raises `UserError` for options that cannot be, or contradict each other; the device has to be known."""
-    if int8_prefix(args.load) is not None:
-        _check_int8_request(args)
-    if args.mode != 'calibrate':
-        return
-    if args.device != 'cpu':
-        raise UserError('--mode calibrate: int8 networks are for a CPU; add --device cpu')
-    if args.calib_images < 1:
-        raise UserError(f'--calib-images {args.calib_images}: needed is at least 1')
-    if not 0 <= args.max_drop <= 1:
-        raise UserError(f'--max-drop {args.max_drop:g}: needed is 0 to 1, a fraction')
-    if args.calib_mode == 'entropy' and importlib.util.find_spec('scipy') is None:
-        raise UserError('--calib-mode entropy needs SciPy: run scripts/setup.sh, or use --calib-mode minmax')
-    check_new(int8_files(_prefix(args)))
-
-
-def _check_int8_request(args):
-    if args.mode not in ('val', 'pred'):
-        raise UserError(f'--load {args.load}: an int8 network is for --mode val and pred; use the checkpoint behind it')
-    if args.device != 'cpu' or len(args.gpus) > 1:
-        raise UserError(f'--load {args.load}: an int8 network runs on a CPU, one per process; add --device cpu')
-
-
-def _prefix(args):
-    return f'{output_prefix(args)}-int8'
-
-
-def calibrate(args, devices, val_data, log):
-    """Makes the int8 network, compares it with the float32 one on the validation set, and writes it.
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """The options of the same names.
 
     Raises:
-        UserError: a file cannot be read or written.
+        UserError: entropy is asked for and SciPy is missing.
+    """
+
+    calib_images: int
+    calib_mode: str
+    max_drop: float
+    benchmark_iters: int
+
+    def __post_init__(self):
+        if self.calib_mode == 'entropy' and importlib.util.find_spec('scipy') is None:
+            raise UserError('--calib-mode entropy needs SciPy: run scripts/setup.sh, or use --calib-mode minmax')
+
+
+class CalibrationImages:
+    """The calibration images in the form that the network takes, some at a time; the same in every iteration.
+
+    Args:
+        records: (record file, index); None for synthetic images.
+        count: how many images.
+        evaluation: `EvaluationOptions`.
+        form: the network's `InputForm`.
+        seed: of synthetic images.
+
+    Attributes:
+        source: what they are, in words.
+    """
+
+    def __init__(self, records, count, evaluation, form, seed):
+        self.source = 'synthetic images' if records is None else f'images of {records[0]}'
+        self._records = records
+        self._count = count
+        self._evaluation = evaluation
+        self._form = form
+        self._seed = seed
+
+    def __iter__(self):
+        images = self._draw_images() if self._records is None else self._read_images()
+        while True:
+            batch = list(itertools.islice(images, BATCH_SIZE))
+            if not batch:
+                return
+            yield as_network_input(mx.nd.array(np.stack(batch)), self._form)
+
+    def _draw_images(self):
+        random = np.random.RandomState(derive_seed(self._seed, CALIBRATION_STREAM))
+        shape = (3, *self._evaluation.image_shape[1:])
+        return (random.standard_normal(shape).astype(np.float32) for _ in range(self._count))
+
+    def _read_images(self):
+        records = RecordFile(*self._records)
+        # Files are often sorted by class.
+        numbers = np.linspace(0, len(records) - 1, self._count).round().astype(int)
+        return evaluation_images(records, numbers.tolist(), self._evaluation)
+
+
+Int8Network = namedtuple('Int8Network', 'symbol arrays results')
+
+
+def calibrate(unfused, reference, images, val_data, options, log):
+    """Makes an int8 network and compares it with the float32 one on the validation set.
+
+    Args:
+        unfused: the network in float32 on the CPU, with separate operators.
+        reference: the network that is fastest in float32, for its predictions.
+        images: `CalibrationImages`.
+        val_data: `DeviceBatches` of the validation set.
+        options: `CalibrationOptions`.
+        log: a `RunLog`.
+
+    Returns:
+        An `Int8Network`; its `results` are for the JSON that describes it.
+
+    Raises:
+        UserError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    plain = build_unfused(args)
-    quantizer = Quantizer(plain, args, _hashed(calibration_batches(args), digest))
-    source = 'synthetic images' if args.data_backend == 'synthetic' else f'images of {calibration_records(args)[0]}'
-    log.say(f'calibrated with {args.calib_images} {source}: {len(quantizer.layers)} layers')
-    expected, labels = predicted_classes(build_inference_model(args, devices)[0], val_data, args, log, 'float32')
+    quantizer = Quantizer(unfused, options.calib_mode, _hashed(images, digest))
+    log.say(f'calibrated with {options.calib_images} {images.source}: {len(quantizer.layers)} layers')
+    expected, labels = predicted_classes(reference, val_data, options.benchmark_iters, log, 'float32')
     in_float32, candidates = [], None
     while True:
         symbol, arrays = quantizer.quantize(in_float32)
-        found, _ = predicted_classes(network_of(symbol, arrays), val_data, args, log, 'int8')
+        found, _ = predicted_classes(network_of(symbol, arrays), val_data, options.benchmark_iters, log, 'int8')
         quality = compare_predictions(expected, found, labels)
         log.say(
             f'top-1 {quality["top1_float32"]:.4f} in float32, {quality["top1_int8"]:.4f} in int8; '
             f'{100 * quality["agreement"]:.2f} % of {len(labels)} predictions agree'
         )
-        if quality['top1_float32'] - quality['top1_int8'] <= args.max_drop or len(in_float32) == len(quantizer.layers):
+        drop = quality['top1_float32'] - quality['top1_int8']
+        if drop <= options.max_drop or len(in_float32) == len(quantizer.layers):
             break
         if candidates is None:
-            candidates = rank_layers(quantizer, plain, args, log)
+            candidates = rank_layers(quantizer, unfused, images, log)
         in_float32.append(candidates.pop(0))
         log.say(f'{in_float32[-1]} goes back to float32')
-    calibration = {'images': args.calib_images, 'of': source, 'mode': args.calib_mode, 'sha256': digest.hexdigest()}
-    validation = {**quality, 'instruction_set': processor.instruction_set().name}
-    write_int8(args, symbol, arrays, {'calibration': calibration, 'validation': validation, 'in_float32': in_float32})
-    log.say(f'wrote {_prefix(args)}: use it with --load {_prefix(args)} and --mode val or pred')
-
-
-def calibration_batches(args):
-    """Yields the calibration images in the form that the network takes, some at a time."""
-    numbers = range(args.calib_images)
-    if args.data_backend == 'synthetic':
-        random = np.random.RandomState(derive_seed(args.seed, CALIBRATION_STREAM))
-        images = (random.standard_normal((3, *args.image_shape[1:])).astype(np.float32) for _ in numbers)
-    else:
-        images = _images_of_records(args)
-    while True:
-        batch = list(itertools.islice(images, BATCH_SIZE))
-        if not batch:
-            return
-        yield as_network_input(mx.nd.array(np.stack(batch)), args)
-
-
-def _images_of_records(args):
-    records = RecordFile(*calibration_records(args))
-    # Files are often sorted by class.
-    numbers = np.linspace(0, len(records) - 1, args.calib_images).round().astype(int)
-    return evaluation_images(records, numbers.tolist(), args)
+    calibration = {'images': options.calib_images, 'of': images.source, 'mode': options.calib_mode}
+    results = {
+        'calibration': {**calibration, 'sha256': digest.hexdigest()},
+        'validation': {**quality, 'instruction_set': processor.instruction_set().name},
+        'in_float32': in_float32,
+    }
+    return Int8Network(symbol, arrays, results)
 
 
 def _hashed(batches, digest):
@@ -158,22 +184,26 @@ class Quantizer:
     """Makes int8 graphs of a network on the CPU that is written with separate operators.
 
     Args:
-        args: options with `calib_mode` and `image_shape`.
+        calib_mode: of `CALIBRATION_MODES`.
         batches: the calibration images, of which it takes the ranges of all activations.
 
     Attributes:
         layers: what can be computed in int8 or in float32: the canonical names of their weights, in the graph's order.
     """
 
-    def __init__(self, net, args, batches):
+    def __init__(self, net, calib_mode, batches):
         self._mxnet = load_quantization()
-        symbol, arrays = inference_graph(net, args)
+        batches = iter(batches)
+        first = next(batches)
+        symbol, arrays = inference_graph(net, first.shape)
         self._graph = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
         self._weights = {name: arrays[name] for name in symbol.list_arguments() if name != 'data'}
         self._statistics = {name: arrays[name] for name in symbol.list_auxiliary_states()}
         self._nodes = self._find_layers({param.name: name for name, param in named_parameters(net).items()})
         self.layers = list(self._nodes)
-        self._ranges = SimpleNamespace(min_max_dict=self._measure_ranges(batches, CALIBRATION_MODES[args.calib_mode]))
+        self._ranges = SimpleNamespace(
+            min_max_dict=self._measure_ranges(itertools.chain([first], batches), CALIBRATION_MODES[calib_mode])
+        )
 
     def _find_layers(self, canonical):
         nodes = self._operators()
@@ -235,11 +265,11 @@ class Quantizer:
         return symbol, {**weights, **statistics}
 
 
-def predicted_classes(net, data, args, log, name):
+def predicted_classes(net, data, most_steps, log, name):
     """The likeliest class of the examples of a validation set, and their labels: two integer arrays `(N,)`."""
     data.reset(epoch=0)
     found, labels = [], []
-    steps = min(len(data), args.benchmark_iters or len(data))
+    steps = min(len(data), most_steps or len(data))
     with log.progress(steps, f'validation in {name}') as bar:
         for (batch,) in itertools.islice(data, steps):
             counted = data.batch_size - batch.pad
@@ -259,9 +289,9 @@ def compare_predictions(expected, found, labels):
     }
 
 
-def rank_layers(quantizer, net, args, log):
+def rank_layers(quantizer, net, calibration_images, log):
     """All layers, those first without whose int8 form the logits come nearest to the network's."""
-    images = list(itertools.islice(calibration_batches(args), RANKING_BATCHES))
+    images = list(itertools.islice(calibration_images, RANKING_BATCHES))
     expected = np.concatenate([net(batch).asnumpy() for batch in images])
     differences = {}
     with log.progress(len(quantizer.layers), 'ranking layers') as bar:
@@ -274,17 +304,23 @@ def rank_layers(quantizer, net, args, log):
     return sorted(quantizer.layers, key=differences.get)
 
 
-def write_int8(args, symbol, arrays, results):
-    """Writes graph, parameters and, at last, what tells that they are whole and what they are."""
-    symbol_path, array_path, description_path = int8_files(_prefix(args))
-    write_atomically(symbol_path, lambda temporary: symbol.save(str(temporary)))
-    needed = {name: arrays[name] for name in symbol.list_inputs() if name != 'data'}
+def write_int8(prefix, network, made_from, description):
+    """Writes graph, parameters and, at last, what tells that they are whole and what they are.
+
+    Args:
+        prefix: what the files' names begin with.
+        network: an `Int8Network`.
+        made_from: the checkpoint's path.
+        description: of the network, its input and its classes.
+    """
+    symbol_path, array_path, description_path = int8_files(prefix)
+    write_atomically(symbol_path, lambda temporary: network.symbol.save(str(temporary)))
+    needed = {name: network.arrays[name] for name in network.symbol.list_inputs() if name != 'data'}
     write_arrays(array_path, needed)
-    description = {
-        'made_from': {'file': str(args.load), 'sha256': file_sha256(args.load)},
-        'network': network_options(args),
-        **results,
-        **describe_input(args, names_of_classes(args)),
+    content = {
+        'made_from': {'file': str(made_from), 'sha256': file_sha256(made_from)},
+        **description,
+        **network.results,
         'files': {path.name: file_sha256(path) for path in (symbol_path, array_path)},
     }
-    write_json(description_path, description)
+    write_json(description_path, content)

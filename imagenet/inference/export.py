@@ -12,15 +12,11 @@ import numpy as np
 
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
-from imagenet.common.files import check_new, file_sha256, write_json
-from imagenet.datasets.decoding import RGB_CHANNELS
-from imagenet.datasets.records import RecordFile, index_path
+from imagenet.common.files import check_new, write_json
+from imagenet.datasets.records import RecordFile
 from imagenet.inference.fused_graph import arrays_in_graph, network_of, relative_difference
-from imagenet.inference.int8_network import names_of_classes
-from imagenet.inference.metadata import describe_input, network_options, output_prefix
 from imagenet.input_pipeline.transforms import evaluation_images
 from imagenet.runtime.compat import load_onnx_exporter, mx
-from models import build_unfused
 
 COMPARED_IMAGES = 8
 # Of the logits' norm: other programs add up in another order than oneDNN.
@@ -39,51 +35,56 @@ def add_export_args(parser):
     return group
 
 
-def check_export_args(args):
-    """Raises `UserError` for files that exist or cannot be written, and for packages that are missing."""
-    if args.mode != 'export':
-        return
+def check_export(prefix, format_name):
+    """Raise `UserError` if files exist or cannot be written, or packages are missing."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if args.format == 'onnx' and missing:
+    if format_name == 'onnx' and missing:
         raise UserError(f'--format onnx needs {" and ".join(missing)}: pip install -r requirements/onnx.txt')
-    check_new(exported_files(args))
+    check_new(exported_files(prefix, format_name))
 
 
-def exported_files(args):
-    return [Path(f'{output_prefix(args)}{ending}') for ending in FORMATS[args.format].endings]
+def exported_files(prefix, format_name):
+    return [Path(f'{prefix}{ending}') for ending in FORMATS[format_name].endings]
 
 
-def export(args):
-    """Writes the network of `--load`, runs what was written, and only then gives it its name.
+def export(net, prefix, format_name, images, source, description):
+    """Writes a network, runs what was written, and only then gives it its name.
+
+    Args:
+        net: in float32 on the CPU, with separate operators, for images `(N, 3, H, W)`.
+        prefix: what the files' names begin with.
+        images: to compare logits with, an array `(N, 3, H, W)`.
+        source: what these are, in words.
+        description: of the network and its input, for the JSON.
 
     Raises:
-        UserError: a file cannot be read or written, or the files compute something else.
+        UserError: a file cannot be written, or the files compute something else.
     """
-    # As every program can take it, whatever this machine has.
-    form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
-    vars(args).update(form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
-    net = build_unfused(args)
-    images, source = images_to_compare(args)
-    paths = exported_files(args)
+    paths = exported_files(prefix, format_name)
     with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix='.export-') as folder:
-        *written, description = (Path(folder) / path.name for path in paths)
-        FORMATS[args.format].write(net, written, args.image_shape)
-        difference = compare(net, FORMATS[args.format].run(written), images)
-        write_json(description, describe(args, difference, source))
+        *written, about = (Path(folder) / path.name for path in paths)
+        FORMATS[format_name].write(net, written, images.shape[1:])
+        difference = compare(net, FORMATS[format_name].run(written), images)
+        write_json(about, {**description, 'compared': {'with': source, 'relative_difference': difference}})
         for path in paths:
             (Path(folder) / path.name).replace(path)
     print(f'wrote {", ".join(map(str, paths))}')
     print(f'its logits for {len(images)} {source} differ by {difference:.1e} of their norm')
 
 
-def images_to_compare(args):
-    """Some images `(N, 3, H, W)` as evaluation has them, and what they are: random ones where there are no records."""
-    if args.data_val is None or not args.data_val.exists():
-        shape = (COMPARED_IMAGES, *args.image_shape)
+def images_to_compare(records, evaluation):
+    """Return some images `(N, 3, H, W)` as evaluation has them, and what they are in words.
+
+    Args:
+        records: (record file, index) of a validation set; None for random images.
+        evaluation: `EvaluationOptions`.
+    """
+    if records is None:
+        shape = (COMPARED_IMAGES, *evaluation.image_shape)
         return np.random.RandomState(0).standard_normal(shape).astype(np.float32), 'random images'
-    records = RecordFile(args.data_val, index_path(args.data_val, args.data_val_idx))
-    numbers = range(min(COMPARED_IMAGES, len(records)))
-    return np.stack(list(evaluation_images(records, numbers, args))), f'images of {args.data_val}'
+    file = RecordFile(*records)
+    numbers = range(min(COMPARED_IMAGES, len(file)))
+    return np.stack(list(evaluation_images(file, numbers, evaluation))), f'images of {records[0]}'
 
 
 def compare(net, run, images):
@@ -100,15 +101,6 @@ def compare(net, run, images):
     if not difference < TOLERANCE:
         raise UserError(f'--mode export: the logits of what was written differ by {difference:.1e} of their norm')
     return difference
-
-
-def describe(args, difference, source):
-    return {
-        'made_from': {'file': str(args.load), 'sha256': file_sha256(args.load)},
-        'network': network_options(args),
-        'compared': {'with': source, 'relative_difference': difference},
-        **describe_input(args, names_of_classes(args)),
-    }
 
 
 def write_symbol(net, paths, image_shape):

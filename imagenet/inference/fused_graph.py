@@ -2,7 +2,7 @@
 
 In a fused graph, convolutions take batch norm, addition and ReLU with them. oneDNN fuses what is written with separate
 operators (`optimize_for`), so a network that trains with fused blocks is built anew for inference; the parameters on
-disk are the same. An int8 network is a graph with parameters of its own, which quantization.py makes.
+disk are the same. An int8 network is a graph with parameters of its own, which calibration.py makes.
 """
 
 from pathlib import Path
@@ -35,18 +35,18 @@ def add_inference_args(parser):
     return group
 
 
-def fuse(net, args):
+def fuse(net, images):
     """A network on the CPU as a fused graph, once its logits have been compared with the network's own.
 
     Args:
         net: the network in float32, written with separate operators.
+        images: some images as it takes them, to compare with.
 
     Returns:
         (network, None), or (None, a line about why it is not fused).
     """
-    images = example_images(args)
     expected = net(images).asnumpy()
-    symbol, arrays = inference_graph(net, args)
+    symbol, arrays = inference_graph(net, images.shape)
     fused = network_of(symbol.get_backend_symbol('MKLDNN'), arrays)
     for _ in range(CHECKED_CALLS):
         difference = relative_difference(fused(images).asnumpy(), expected)
@@ -55,11 +55,15 @@ def fuse(net, args):
     return fused, None
 
 
-def example_images(args):
-    """Some random images as the network takes them; always the same."""
-    channels, height, width = args.image_shape
+def example_images(image_shape, input_layout):
+    """Some random images as the network takes them; always the same.
+
+    Args:
+        image_shape: `(C, H, W)`, whatever the layout.
+    """
+    channels, height, width = image_shape
     shape = (CHECKED_IMAGES, channels, height, width)
-    if args.input_layout == 'NHWC':
+    if input_layout == 'NHWC':
         shape = (CHECKED_IMAGES, height, width, channels)
     return mx.nd.array(np.random.RandomState(0).standard_normal(shape), dtype='float32')
 
@@ -68,7 +72,7 @@ def relative_difference(found, expected):
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def inference_graph(net, args):
+def inference_graph(net, input_shape):
     """A float32 network's graph on the variable `data`, and its parameters by the names that they have there.
 
     It is the network without what cannot run from call to call in oneDNN's own formats: the cast to float32 at its end,
@@ -76,7 +80,7 @@ def inference_graph(net, args):
     """
     symbol = net(mx.sym.var('data')).get_children()
     pixels = symbol.get_children()[0].get_children()
-    _, (shape,), _ = pixels.infer_shape(data=example_images(args).shape)
+    _, (shape,), _ = pixels.infer_shape(data=input_shape)
     if shape[2:] == (1, 1):
         symbol = net.output(pixels)
     return symbol, arrays_in_graph(net)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
-from imagenet.datasets.class_names import data_folders, find_class_names
+from imagenet.datasets.class_names import find_class_names
 from imagenet.inference.fused_graph import network_of
-from imagenet.inference.metadata import network_options
 from imagenet.runtime.compat import mx
 
 INT8_NAME = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
@@ -26,7 +25,7 @@ def int8_files(prefix):
 
 
 def read_int8_description(prefix):
-    """What quantization.py wrote about an int8 network.
+    """What calibration.py wrote about an int8 network.
 
     Raises:
         UserError: there is no such network.
@@ -41,14 +40,17 @@ def read_int8_description(prefix):
         raise UserError(f'--load {prefix}: {path} does not describe an int8 network') from None
 
 
-def load_int8(args, prefix):
+def load_int8(prefix, wanted):
     """The int8 network of `--load`.
+
+    Args:
+        wanted: the `NetworkDescription` that the options give.
 
     Raises:
         UserError: its files are missing, damaged or of different networks, or the options ask for another network.
     """
     description = read_int8_description(prefix)
-    theirs, ours = description['network'], network_options(args)
+    theirs, ours = description['network'], wanted.as_json()
     different = [
         f'--{name.replace("_", "-")} {_shown(ours[name])} instead of {_shown(theirs.get(name))}'
         for name in ours
@@ -67,9 +69,16 @@ def _shown(value):
     return ','.join(map(str, value)) if isinstance(value, list) else value
 
 
-def names_of_classes(args):
-    """Of the network of `--load`: its own where it is int8, else those beside it, of the data, or ImageNet's."""
-    prefix = int8_prefix(args.load)
+def names_of_classes(path, folders, num_classes):
+    """Return the names of the classes of the network of `--load`.
+
+    They are its own if it is int8; else those beside the file, those of the data, or ImageNet's.
+
+    Args:
+        path: `--load`.
+        folders: of the data.
+    """
+    prefix = int8_prefix(path)
     if prefix is not None:
         return read_int8_description(prefix)['classes']
-    return find_class_names([Path(args.load).parent, *data_folders(args)], args.num_classes)
+    return find_class_names([Path(path).parent, *folders], num_classes)

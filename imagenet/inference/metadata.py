@@ -1,40 +1,44 @@
 """The JSON that describes an exported or quantized network."""
 
-from pathlib import Path
-
-# What a graph is of; an int8 network has to be loaded with the options that it was made with.
-NETWORK_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'batchnorm_eps', 'image_shape', 'input_layout')
+from dataclasses import asdict, dataclass
 
 
-def network_options(args):
-    """What tells this network from others, as JSON has it."""
-    options = {name: getattr(args, name) for name in NETWORK_OPTIONS}
-    return {**options, 'image_shape': list(args.image_shape)}
+@dataclass(frozen=True)
+class NetworkDescription:
+    """What a graph is of; an int8 network has to be loaded with the options that it was made with."""
+
+    arch: str
+    num_layers: int
+    num_groups: int
+    num_classes: int
+    batchnorm_eps: float
+    image_shape: tuple
+    input_layout: str
+
+    def as_json(self):
+        return {**asdict(self), 'image_shape': list(self.image_shape)}
 
 
-def describe_input(args, names):
-    """What whoever runs an exported graph must know: how an image becomes its input, and what its output means.
+def describe_input(layout, evaluation, names):
+    """Return what a program must know to run an exported graph: how an image becomes its input, what its output means.
 
     Args:
+        layout: 'NCHW' or 'NHWC'.
+        evaluation: `EvaluationOptions`.
         names: of the classes.
     """
     return {
         'input': {
             'name': 'data',
             'dtype': 'float32',
-            'layout': args.input_layout,
-            'channels': 'red, green, blue' + ', 0' * (args.image_shape[0] - 3),
-            'shorter_side': args.data_val_resize,
-            'centre_crop': list(args.image_shape[1:]),
+            'layout': layout,
+            'channels': 'red, green, blue' + ', 0' * (evaluation.image_shape[0] - 3),
+            'shorter_side': evaluation.data_val_resize,
+            'centre_crop': list(evaluation.image_shape[1:]),
             'values': '(0 to 255 - mean) / std',
-            'mean': list(args.rgb_mean),
-            'std': list(args.rgb_std),
+            'mean': list(evaluation.rgb_mean),
+            'std': list(evaluation.rgb_std),
         },
         'output': 'logits, one for each class',
         'classes': names,
     }
-
-
-def output_prefix(args):
-    """What the names of files made from `--load` begin with."""
-    return args.output if args.output is not None else Path(args.load).with_suffix('')

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,23 @@ def add_prediction_args(parser):
     return group
 
 
-def check_prediction_args(args):
-    """Raises `UserError` for an output that cannot be."""
-    if args.mode != 'pred':
-        return
-    if args.output is not None and args.output.suffix not in ('.csv', '.json'):
-        raise UserError(f'--output {args.output}: needed is the name of a .csv or .json file')
-    if args.output is not None and not args.output.absolute().parent.is_dir():
-        raise UserError(f'--output {args.output}: there is no such folder')
+@dataclass(frozen=True)
+class PredictionOptions:
+    """The options of the same names.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+
+    data_pred: Path
+    output: Path
+    batch_size: int
+
+    def __post_init__(self):
+        if self.output is not None and self.output.suffix not in ('.csv', '.json'):
+            raise UserError(f'--output {self.output}: must be the name of a .csv or .json file')
+        if self.output is not None and not self.output.absolute().parent.is_dir():
+            raise UserError(f'--output {self.output}: there is no such folder')
 
 
 def find_images(path):
@@ -62,7 +72,7 @@ def find_images(path):
     return found
 
 
-def classify(net, paths, args, device):
+def classify(net, paths, batch_size, evaluation, form, device):
     """Decodes images in threads and classifies them in batches; a batch is decoded while another is computed.
 
     Yields:
@@ -71,25 +81,25 @@ def classify(net, paths, args, device):
 
     def load(path):
         try:
-            return path, load_image(path, args)
+            return path, load_image(path, evaluation)
         except UserError as error:
             return path, str(error)
 
     run_on_all_cores()
-    loaded = map_in_order(load, paths, available_cores(), most_ahead=args.batch_size)
+    loaded = map_in_order(load, paths, available_cores(), most_ahead=batch_size)
     while True:
-        batch = list(itertools.islice(loaded, args.batch_size))
+        batch = list(itertools.islice(loaded, batch_size))
         if not batch:
             return
         images = [image for _, image in batch if not isinstance(image, str)]
-        rows = iter(probabilities(net, images, args, device)) if images else iter(())
+        rows = iter(probabilities(net, images, form, device)) if images else iter(())
         for path, image in batch:
             yield path, image if isinstance(image, str) else next(rows)
 
 
-def probabilities(net, images, args, device):
+def probabilities(net, images, form, device):
     """Of the classes of images `(1, 3, H, W)`: an array `(N, num_classes)`."""
-    data = as_network_input(mx.nd.array(np.concatenate(images), ctx=device), args)
+    data = as_network_input(mx.nd.array(np.concatenate(images), ctx=device), form)
     return mx.nd.softmax(net(data)).asnumpy()
 
 
@@ -99,18 +109,24 @@ def likeliest(row, count):
     return [(int(index), float(row[index])) for index in order]
 
 
-def predict(net, args, device, names):
+def predict(net, names, options, evaluation, form, device):
     """Classifies what `--data-pred` names, prints it, and writes it to `--output`.
+
+    Args:
+        names: of the classes.
+        options: `PredictionOptions`.
+        evaluation: `EvaluationOptions`.
+        form: the network's `InputForm`.
 
     An image that cannot be read is a line of what is printed and written; where it is the only one, an error.
 
     Raises:
         UserError: nothing could be read, or nothing be written.
     """
-    paths = find_images(args.data_pred)
+    paths = find_images(options.data_pred)
     is_alone = len(paths) == 1
     results = []
-    for path, row in classify(net, paths, args, device):
+    for path, row in classify(net, paths, options.batch_size, evaluation, form, device):
         if isinstance(row, str):
             results.append({'file': str(path), 'error': row, 'classes': []})
         else:
@@ -124,8 +140,8 @@ def predict(net, args, device, names):
     if is_alone:
         for found in results[0]['classes']:
             print(f'{found["probability"]:8.4%}  {found["name"]}')
-    if args.output is not None:
-        write_results(args.output, results)
+    if options.output is not None:
+        write_results(options.output, results)
 
 
 def line_of(result):

@@ -47,7 +47,7 @@ class DeviceBatches:
         return self._steps
 
 
-def over_devices(batches, devices, args):
+def split_over_devices(batches, devices, form):
     """Splits the batches of a whole process, images `(N, 3, H, W)`, into equal ones for its devices."""
     for batch in batches:
         process_batch = len(batch.label[0])
@@ -57,7 +57,7 @@ def over_devices(batches, devices, args):
         for index, device in enumerate(devices):
             begin, end = index * batch_size, (index + 1) * batch_size
             part = mx.io.DataBatch(
-                data=[as_network_input(batch.data[0][begin:end].as_in_context(device), args)],
+                data=[as_network_input(batch.data[0][begin:end].as_in_context(device), form)],
                 label=[batch.label[0][begin:end].as_in_context(device)],
                 pad=min(batch_size, max(0, end - counted)),
             )

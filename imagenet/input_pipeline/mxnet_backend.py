@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import ArgumentParser
+from imagenet.common.options import ArgumentParser, pick
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, decode_image, undecodable
 from imagenet.datasets.records import RecordFile, index_path
-from imagenet.input_pipeline.batches import DeviceBatches, over_devices
+from imagenet.input_pipeline.batches import DeviceBatches, split_over_devices
 from imagenet.input_pipeline.sampling import (
     check_training_steps,
     shard_bounds,
@@ -23,7 +23,7 @@ from imagenet.input_pipeline.sampling import (
     validation_bounds,
     validation_steps,
 )
-from imagenet.input_pipeline.transforms import evaluation_image
+from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm, evaluation_transform
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
@@ -157,7 +157,7 @@ def training_data(args, kv, devices, process_batch):
     def start_epoch(epoch):
         with _explained_errors(args, kv), threads_on_all_cores():
             readers = [_image_record_iter(args, process_batch, num_readers, num_parts, part, epoch) for part in parts]
-        return over_devices(_read_training(args, kv, readers), devices, args)
+        return split_over_devices(_read_training(args, kv, readers), devices, pick(InputForm, args))
 
     share = shard_size(args.num_examples, kv.size(), kv.rank())
     return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
@@ -251,7 +251,9 @@ def validation_data(args, kv, devices, process_batch):
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
 
     def start_epoch(_):
-        return over_devices(_read_validation(args, records, range(begin, end), batch_size), devices, args)
+        return split_over_devices(
+            _read_validation(args, records, range(begin, end), batch_size), devices, pick(InputForm, args)
+        )
 
     return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), end - begin)
 
@@ -259,12 +261,14 @@ def validation_data(args, kv, devices, process_batch):
 def _read_validation(args, records, numbers, batch_size):
     """Decodes records in order, some batches ahead; the last batch is filled up with zeros."""
 
+    evaluation = pick(EvaluationOptions, args)
+
     def load(number):
         record = records.read(number)
         image = decode_image(record.image)
         if image is None:
             raise undecodable(records, number)
-        return evaluation_image(image, args), record.label
+        return evaluation_transform(image, evaluation), record.label
 
     pool = ThreadPoolExecutor(decoding_threads(args), initializer=run_on_all_cores)
     starts = iter(range(0, len(numbers), batch_size))

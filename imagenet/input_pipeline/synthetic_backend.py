@@ -3,9 +3,11 @@
 import numpy as np
 
 from imagenet.common.modes import validates
+from imagenet.common.options import pick
 from imagenet.datasets.decoding import RGB_CHANNELS
-from imagenet.input_pipeline.batches import DeviceBatches, over_devices
+from imagenet.input_pipeline.batches import DeviceBatches, split_over_devices
 from imagenet.input_pipeline.sampling import check_training_steps, shard_size, validation_bounds, validation_steps
+from imagenet.input_pipeline.transforms import InputForm
 from imagenet.runtime.compat import mx
 from imagenet.runtime.devices import local_devices
 from imagenet.runtime.seeds import derive_seed
@@ -23,7 +25,7 @@ def synthetic_data_loader(args, kv):
 
     def make(num_steps, batch_size, share):
         def start_epoch(_):
-            return over_devices(_synthetic_batches(args, kv, batch_size, share), devices, args)
+            return split_over_devices(_synthetic_batches(args, kv, batch_size, share), devices, pick(InputForm, args))
 
         return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
 

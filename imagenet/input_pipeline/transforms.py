@@ -1,5 +1,6 @@
 """Single images: decoding them, what evaluation cuts out of them, and the form that a network takes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,22 +14,47 @@ from imagenet.runtime.layouts import change_layout
 from imagenet.runtime.threads import available_cores
 
 
-def evaluation_image(image, args):
-    """What evaluation makes of a decoded image: shorter side to `--data-val-resize`, centre crop, normalisation.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How evaluation turns an image into pixels; the options of the same names.
+
+    Attributes:
+        image_shape: `(C, H, W)`.
+        data_val_resize: length of the shorter side before the crop.
+        rgb_mean, rgb_std: of the channels, for values of 0 to 255.
+    """
+
+    image_shape: tuple
+    data_val_resize: int
+    rgb_mean: tuple
+    rgb_std: tuple
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """The form in which a network takes images: `(C, H, W)` whatever the layout, 'NCHW' or 'NHWC', and precision."""
+
+    image_shape: tuple
+    input_layout: str
+    dtype: str
+
+
+def evaluation_transform(image, options):
+    """Resize a decoded image by its shorter side, crop its centre and normalize it, by `EvaluationOptions`.
 
     Returns:
         A float32 array `(3, H, W)`; see `as_network_input` for the network's own form.
     """
-    crop = centre_crop(resize_shorter_side(image, args.data_val_resize), *args.image_shape[1:])
+    crop = centre_crop(resize_shorter_side(image, options.data_val_resize), *options.image_shape[1:])
     normalized = np.empty((RGB_CHANNELS, *crop.shape[:2]), dtype=np.float32)
-    for channel, (mean, std) in enumerate(zip(args.rgb_mean, args.rgb_std)):
+    for channel, (mean, std) in enumerate(zip(options.rgb_mean, options.rgb_std)):
         np.subtract(crop[:, :, RGB_CHANNELS - 1 - channel], np.float32(mean), out=normalized[channel], dtype=np.float32)
         normalized[channel] /= np.float32(std)
     return normalized
 
 
-def evaluation_images(records, numbers, args):
-    """Yields `evaluation_image` of some records, in order, decoded by threads.
+def evaluation_images(records, numbers, options):
+    """Yields `evaluation_transform` of some records, in order, decoded by threads.
 
     Raises:
         UserError: an image does not decode.
@@ -38,7 +64,7 @@ def evaluation_images(records, numbers, args):
         image = decode_image(records.read(number).image)
         if image is None:
             raise undecodable(records, number)
-        return evaluation_image(image, args)
+        return evaluation_transform(image, options)
 
     return map_in_order(load, numbers, available_cores())
 
@@ -55,7 +81,7 @@ def centre_crop(image, height, width):
     return image[top : top + height, left : left + width]
 
 
-def load_image(path, args):
+def load_image(path, options):
     """Reads one image as evaluation does.
 
     Returns:
@@ -70,14 +96,14 @@ def load_image(path, args):
         raise UserError(f'--data-pred {path}: cannot read this image ({error.strerror})') from None
     if image is None:
         raise UserError(f'--data-pred {path}: not an image that OpenCV can decode')
-    return evaluation_image(image, args)[np.newaxis]
+    return evaluation_transform(image, options)[np.newaxis]
 
 
-def as_network_input(images, args):
-    """Images `(N, 3, H, W)` with as many channels, in the layout and of the precision that the network takes."""
-    extra_channels = args.image_shape[0] - RGB_CHANNELS
+def as_network_input(images, form):
+    """Return images `(N, 3, H, W)` in the `InputForm` of a network."""
+    extra_channels = form.image_shape[0] - RGB_CHANNELS
     if extra_channels:
         zeros = mx.nd.zeros((images.shape[0], extra_channels, *images.shape[2:]), ctx=images.context)
         images = mx.nd.concat(images, zeros, dim=1)
-    images = change_layout(mx.nd, images, 'NCHW', args.input_layout)
-    return images.astype(args.dtype, copy=False)
+    images = change_layout(mx.nd, images, 'NCHW', form.input_layout)
+    return images.astype(form.dtype, copy=False)

@@ -16,9 +16,8 @@ import warnings
 import numpy as np
 
 from imagenet.common.errors import UserError, one_line_errors
-from imagenet.launcher import ranks
-from imagenet.launcher.cores import own_cores
 from imagenet.runtime import cuda, processor
+from imagenet.runtime.threads import OWN_CORES
 
 CRASHES = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
 REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
@@ -32,10 +31,6 @@ def restore_numpy_aliases():
             setattr(np, name, builtin)
 
 
-# Asked before MXNet is there: OpenMP binds the importing thread to one core, and then that is all there seems to be.
-own_cores = own_cores(ranks.local_rank(), ranks.local_size())
-
-
 def _import_mxnet():
     if int(np.__version__.split('.')[0]) >= 2:
         raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
@@ -43,7 +38,7 @@ def _import_mxnet():
     # OpenMP binds its threads to the cores it finds when MXNet is loaded; processes that all found all of them would
     # bind to the same ones.
     if os.environ.get('OMP_PROC_BIND') == 'true':
-        os.sched_setaffinity(0, own_cores)
+        os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
     with warnings.catch_warnings():

@@ -16,10 +16,11 @@ from tabulate import tabulate
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
 from imagenet.common.virtualenv import PROJECT
-from imagenet.runtime import compat, cuda, processor
+from imagenet.runtime import cuda, processor
 from imagenet.runtime.compat import mx
 from imagenet.runtime.dali_library import load_dali
 from imagenet.runtime.devices import count_gpus
+from imagenet.runtime.threads import available_cores
 
 # Those whose versions change numbers or what processes say to each other.
 PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
@@ -114,7 +115,7 @@ def describe_machine():
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
         model = next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
     memory = psutil.virtual_memory().total / 2**30
-    return f'{model}, {len(compat.own_cores)} cores, {memory:.0f} GiB'
+    return f'{model}, {available_cores()} cores, {memory:.0f} GiB'
 
 
 def _describe_dali():

@@ -4,7 +4,12 @@ import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imagenet.runtime import compat
+from imagenet.launcher import ranks
+from imagenet.launcher.cores import own_cores
+
+# Found before MXNet is imported, as compat.py imports this module first: OpenMP then pins the importing thread to one
+# core, which hides the others.
+OWN_CORES = own_cores(ranks.local_rank(), ranks.local_size())
 
 
 def run_on_all_cores():
@@ -12,7 +17,7 @@ def run_on_all_cores():
 
     OpenMP binds the thread that imports MXNet to one core, and threads inherit that from the one that starts them.
     """
-    os.sched_setaffinity(0, compat.own_cores)
+    os.sched_setaffinity(0, OWN_CORES)
 
 
 @contextmanager
@@ -23,7 +28,7 @@ def threads_on_all_cores():
     for thread in _thread_ids() - before:
         # A thread that has ended since is not missed.
         with suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, compat.own_cores)
+            os.sched_setaffinity(thread, OWN_CORES)
 
 
 def _thread_ids():
@@ -32,4 +37,4 @@ def _thread_ids():
 
 def available_cores():
     """The number of this process's own cores."""
-    return len(compat.own_cores)
+    return len(OWN_CORES)

@@ -8,6 +8,10 @@ class FixedScale:
 
     value = 1.0
 
+    def state(self):
+        """Return what a checkpoint must keep: attributes by name."""
+        return {}
+
     def allows(self, gradients):
         return True
 
@@ -28,6 +32,9 @@ class DynamicScale:
         self.steps_since_change = 0
         self.skipped_in_a_row = 0
         self.has_news = False
+
+    def state(self):
+        return vars(self).copy()
 
     def allows(self, gradients):
         """Whether the gradients, scaled and summed over all processes, are finite; waits for them."""
