@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from imagenet.common.options import ArgumentParser, comma_separated
+from imagenet.common.modes import Mode
+from imagenet.common.options import ArgumentParser, comma_separated, with_changes
 from imagenet.common.virtualenv import find_python, use_environment
 from imagenet.reporting.report_file import PHASES, read_report
 from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
@@ -55,7 +56,11 @@ def parse_args(argv=None):
     parser.add_argument('-w', '--warmup', type=int, default=0, help='epochs before them that are not (default: 0)')
     parser.add_argument('--timeout', type=float, default=math.inf, help='seconds that one run may take (default: any)')
     parser.add_argument(
-        '--mode', choices=('train_val', 'train', 'val'), default='train_val', help='(default: %(default)s)'
+        '--mode',
+        type=Mode.of,
+        choices=(Mode.TRAIN_VAL, Mode.TRAIN, Mode.VAL),
+        default=Mode.TRAIN_VAL,
+        help='(default: %(default)s)',
     )
     parser.add_argument('--only-inference', action='store_true', help='the same as --mode val')
     parser.add_argument('--executable', default='./runner', help='what is run (default: %(default)s)')
@@ -79,8 +84,6 @@ def check_args(args):
             raise UserError(f'{option} {",".join(map(str, values))}: needed are different numbers of at least {least}')
     if not args.timeout > 0:
         raise UserError(f'--timeout {args.timeout:g}: needed is more than 0 seconds')
-    if args.only_inference:
-        args.mode = 'val'
     for option in ('output', 'markdown', 'plot'):
         path = getattr(args, option)
         if path is not None and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
@@ -204,6 +207,7 @@ def main():
         use_environment('tabulate', 'rich', 'jsonschema', 'matplotlib')
         args, others = parse_args()
         check_args(args)
+        args = with_changes(args, mode=Mode.VAL if args.only_inference else args.mode)
         if args.dry_run:
             print_dry_runs(args, others)
             return

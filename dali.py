@@ -7,19 +7,22 @@ cannot say which record did not decode.
 
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from imagenet.common.errors import UserError
+from imagenet.common.options import integer
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches
+from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.runtime.threads import available_cores, threads_on_all_cores
 
-# What the training crop is where nobody chooses.
+# Default training crop.
 RANDOM_CROP = {
     'min_random_area': 0.08,
     'max_random_area': 1.0,
@@ -27,14 +30,6 @@ RANDOM_CROP = {
     'max_random_aspect_ratio': 4 / 3,
 }
 MEBIBYTE = 1 << 20
-LEAST_VALUES = {
-    'dali_threads': 1,
-    'dali_validation_threads': 1,
-    'dali_prefetch_queue': 1,
-    'dali_nvjpeg_memory_padding': 0,
-    'dali_nvjpeg_width_hint': 0,
-    'dali_nvjpeg_height_hint': 0,
-}
 
 
 def add_dali_args(parser):
@@ -43,12 +38,19 @@ def add_dali_args(parser):
         '--dali-separ-val', action='store_true', help='validate the whole set on each process, and not its share of it'
     )
     threads = 'no more than its cores'
-    group.add_argument('--dali-threads', type=int, help=f'threads of a process in training (default: 3; {threads})')
     group.add_argument(
-        '--dali-validation-threads', type=int, help=f'threads of a process in validation (default: 10; {threads})'
+        '--dali-threads', type=integer(at_least=1), help=f'threads of a process in training (default: 3; {threads})'
     )
     group.add_argument(
-        '--dali-prefetch-queue', type=int, default=2, help='batches that are made ahead (default: %(default)s)'
+        '--dali-validation-threads',
+        type=integer(at_least=1),
+        help=f'threads of a process in validation (default: 10; {threads})',
+    )
+    group.add_argument(
+        '--dali-prefetch-queue',
+        type=integer(at_least=1),
+        default=2,
+        help='batches that are made ahead (default: %(default)s)',
     )
     group.add_argument(
         '--dali-fuse-decoder',
@@ -59,18 +61,21 @@ def add_dali_args(parser):
     )
     group.add_argument(
         '--dali-nvjpeg-memory-padding',
-        type=int,
+        type=integer(at_least=0),
         default=64,
         help='dali-gpu: MiB that the decoder reserves on host and GPU (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-width-hint',
-        type=int,
+        type=integer(at_least=0),
         default=5980,
         help='dali-gpu: width of the largest image, for which the decoder reserves memory (default: %(default)s)',
     )
     group.add_argument(
-        '--dali-nvjpeg-height-hint', type=int, default=6430, help='dali-gpu: its height (default: %(default)s)'
+        '--dali-nvjpeg-height-hint',
+        type=integer(at_least=0),
+        default=6430,
+        help='dali-gpu: its height (default: %(default)s)',
     )
     group.add_argument(
         '--dali-dont-use-mmap', action='store_true', help='read record files, and do not map them into memory'
@@ -78,67 +83,81 @@ def add_dali_args(parser):
     return group
 
 
-def check_dali_args(args):
-    """Raises `UserError` for options that have no meaning here."""
-    for name, least in LEAST_VALUES.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least {least}')
+@dataclass(frozen=True)
+class Options(DataOptions):
+    """What `training_data` and `validation_data` need: the options of the same names."""
+
+    data_backend: str
+    dali_threads: int
+    dali_validation_threads: int
+    dali_prefetch_queue: int
+    dali_fuse_decoder: int
+    dali_nvjpeg_memory_padding: int
+    dali_nvjpeg_width_hint: int
+    dali_nvjpeg_height_hint: int
+    dali_dont_use_mmap: bool
+    random_mirror: int
+    min_random_area: float
+    max_random_area: float
+    min_random_aspect_ratio: float
+    max_random_aspect_ratio: float
 
 
-def training_data(args, kv, devices, process_batch):
+def training_data(options, kv, devices, process_batch):
     """The training iterator over record files."""
-    records = _open(args, args.data_train, args.data_train_idx)
-    num_steps = check_training_steps(args.num_examples // args.batch_size, args.num_examples, args.batch_size)
+    records = _open(options, options.data_train, options.data_train_idx)
+    num_steps = check_training_steps(
+        options.num_examples // options.batch_size, options.num_examples, options.batch_size
+    )
     share = num_steps * process_batch
 
     def start_epoch(epoch):
-        order = training_order(len(records), num_steps, process_batch, kv.size(), kv.rank(), args.seed, epoch)
-        seed = derive_seed(args.seed, epoch, kv.rank())
-        return _run(args, records, order, share, devices, _training_images, _threads(args.dali_threads, 3), seed)
+        order = training_order(len(records), num_steps, process_batch, kv.size(), kv.rank(), options.seed, epoch)
+        seed = derive_seed(options.seed, epoch, kv.rank())
+        return _run(options, records, order, share, devices, _training_images, _threads(options.dali_threads, 3), seed)
 
     return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
 
 
-def validation_data(args, kv, devices, process_batch):
+def validation_data(options, kv, devices, process_batch):
     """The validation iterator over record files."""
-    records = _open(args, args.data_val, args.data_val_idx)
-    begin, end = validation_bounds(args, len(records), kv)
+    records = _open(options, options.data_val, options.data_val_idx)
+    begin, end = validation_bounds(len(records), kv, options.dali_separ_val)
     share = end - begin
     batch_size, num_steps = validation_steps(share, process_batch, len(devices))
     # The last batch is filled up with its last example.
     order = np.minimum(np.arange(begin, begin + num_steps * batch_size), end - 1).reshape(num_steps, batch_size)
 
     def start_epoch(_):
-        threads = _threads(args.dali_validation_threads, 10)
-        return _run(args, records, order, share, devices, _validation_images, threads, seed=0)
+        threads = _threads(options.dali_validation_threads, 10)
+        return _run(options, records, order, share, devices, _validation_images, threads, seed=0)
 
     return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
 
 
-def _open(args, record_path, idx_path):
-    return RecordFile(record_path, index_path(record_path, idx_path), use_mmap=not args.dali_dont_use_mmap)
+def _open(options, record_path, idx_path):
+    return RecordFile(record_path, index_path(record_path, idx_path), use_mmap=not options.dali_dont_use_mmap)
 
 
 def _threads(chosen, default):
     return chosen or min(default, available_cores())
 
 
-def _run(args, records, order, num_counted, devices, make_images, num_threads, seed):
+def _run(options, records, order, num_counted, devices, make_images, num_threads, seed):
     """Starts a pipeline per device and returns the iterator over their batches.
 
     Args:
         order: record numbers, of shape (steps, batch size of the process).
         num_counted: how many of them count; the rest is padding.
-        make_images: a function `(args, encoded)` that says in DALI's operators how images are made.
+        make_images: a function `(options, encoded)` that says in DALI's operators how images are made.
     """
     feeds = [Feed(records, numbers) for numbers in np.split(order, len(devices), axis=1)]
     with threads_on_all_cores():
         pipelines = [
-            _build(args, feed, device, make_images, num_threads, derive_seed(seed, index))
+            _build(options, feed, device, make_images, num_threads, derive_seed(seed, index))
             for index, (feed, device) in enumerate(zip(feeds, devices))
         ]
-    return _batches(args, records, order, num_counted, devices, feeds, pipelines)
+    return _batches(options, records, order, num_counted, devices, feeds, pipelines)
 
 
 class Feed:
@@ -165,36 +184,36 @@ class Feed:
             self._records.release()
 
 
-def _build(args, feed, device, make_images, num_threads, seed):
+def _build(options, feed, device, make_images, num_threads, seed):
     from nvidia.dali import Pipeline, fn, types
 
     pipeline = Pipeline(
         batch_size=feed.batch_size,
         num_threads=num_threads,
-        device_id=None if args.device == 'cpu' else device.device_id,
+        device_id=None if options.device == 'cpu' else device.device_id,
         seed=seed,
-        prefetch_queue_depth=args.dali_prefetch_queue,
+        prefetch_queue_depth=options.dali_prefetch_queue,
     )
     with pipeline:
         encoded = fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(make_images(args, encoded))
+        pipeline.set_outputs(make_images(options, encoded))
     pipeline.build()
     return pipeline
 
 
-def _batches(args, records, order, num_counted, devices, feeds, pipelines):
+def _batches(options, records, order, num_counted, devices, feeds, pipelines):
     from nvidia.dali.plugin.mxnet import feed_ndarray
 
     for step in range(len(order)):
         # An error is told as soon as it happens, which may be some batches ahead.
-        in_work = order[step : step + args.dali_prefetch_queue + 1].ravel()
+        in_work = order[step : step + options.dali_prefetch_queue + 1].ravel()
         counted = num_counted - step * order.shape[1]
         per_device = []
         for index, (device, feed, pipeline) in enumerate(zip(devices, feeds, pipelines)):
             with _explained_errors(records, in_work):
                 (images,) = pipeline.run()
             images = images.as_tensor()
-            data = _memory(images.shape(), device, args.dtype)
+            data = _memory(images.shape(), device, options.dtype)
             feed_ndarray(images, data)
             label = mx.nd.array(feed.labels.popleft(), ctx=device)
             pad = min(feed.batch_size, max(0, (index + 1) * feed.batch_size - counted))
@@ -225,62 +244,62 @@ def _explained_errors(records, numbers):
         raise
 
 
-def _training_images(args, encoded):
+def _training_images(options, encoded):
     from nvidia.dali import fn, types
 
     crop = {
-        'random_area': (args.min_random_area, args.max_random_area),
-        'random_aspect_ratio': (args.min_random_aspect_ratio, args.max_random_aspect_ratio),
+        'random_area': (options.min_random_area, options.max_random_area),
+        'random_aspect_ratio': (options.min_random_aspect_ratio, options.max_random_aspect_ratio),
     }
-    size = args.image_shape[1:]
-    decoder = {'output_type': types.RGB, **decoder_settings(args)}
-    if args.dali_fuse_decoder:
+    size = options.image_shape[1:]
+    decoder = {'output_type': types.RGB, **decoder_settings(options)}
+    if options.dali_fuse_decoder:
         images = fn.decoders.image_random_crop(encoded, **decoder, **crop)
         images = fn.resize(images, size=size, antialias=False)
     else:
         images = fn.decoders.image(encoded, **decoder)
         images = fn.random_resized_crop(images, size=size, antialias=False, **crop)
-    mirror = fn.random.coin_flip(probability=0.5) if args.random_mirror else 0
-    return _normalize(args, images, mirror=mirror)
+    mirror = fn.random.coin_flip(probability=0.5) if options.random_mirror else 0
+    return _normalize(options, images, mirror=mirror)
 
 
-def _validation_images(args, encoded):
+def _validation_images(options, encoded):
     from nvidia.dali import fn, types
 
     # The same pixels as in `transforms.evaluation_transform`: sizes rounded down, plain bilinear interpolation.
     height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
-    size = args.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
-    images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(args))
+    size = options.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
+    images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(options))
     images = fn.resize(images, size=fn.cast(size, dtype=types.FLOAT), antialias=False)
-    return _normalize(args, images, crop=args.image_shape[1:], rounding='truncate')
+    return _normalize(options, images, crop=options.image_shape[1:], rounding='truncate')
 
 
-def decoder_settings(args):
+def decoder_settings(options):
     """Where images are decoded, and the memory that nvJPEG reserves for it."""
-    if args.data_backend == 'dali-cpu':
+    if options.data_backend == 'dali-cpu':
         return {'device': 'cpu'}
-    padding = args.dali_nvjpeg_memory_padding * MEBIBYTE
+    padding = options.dali_nvjpeg_memory_padding * MEBIBYTE
     return {
         'device': 'mixed',
         'host_memory_padding': padding,
         'device_memory_padding': padding,
-        'preallocate_width_hint': args.dali_nvjpeg_width_hint,
-        'preallocate_height_hint': args.dali_nvjpeg_height_hint,
+        'preallocate_width_hint': options.dali_nvjpeg_width_hint,
+        'preallocate_height_hint': options.dali_nvjpeg_height_hint,
     }
 
 
-def _normalize(args, images, **crop_or_mirror):
+def _normalize(options, images, **crop_or_mirror):
     """Makes of decoded images what the network takes, on the device that it computes on."""
     from nvidia.dali import fn, types
 
-    if args.device == 'gpu' and args.data_backend == 'dali-cpu':
+    if options.device == 'gpu' and options.data_backend == 'dali-cpu':
         images = images.gpu()
     return fn.crop_mirror_normalize(
         images,
-        dtype=types.FLOAT16 if args.dtype == 'float16' else types.FLOAT,
-        output_layout='CHW' if args.input_layout == 'NCHW' else 'HWC',
-        mean=list(args.rgb_mean),
-        std=list(args.rgb_std),
-        pad_output=args.image_shape[0] > RGB_CHANNELS,
+        dtype=types.FLOAT16 if options.dtype == 'float16' else types.FLOAT,
+        output_layout='CHW' if options.input_layout == 'NCHW' else 'HWC',
+        mean=list(options.rgb_mean),
+        std=list(options.rgb_std),
+        pad_output=options.image_shape[0] > RGB_CHANNELS,
         **crop_or_mirror,
     )

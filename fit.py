@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from imagenet.checkpoints.manifest import Progress
 from imagenet.checkpoints.saver import RunCheckpoints
 from imagenet.common.errors import NonFiniteError, UserError
-from imagenet.common.modes import MODES
+from imagenet.common.modes import Mode
+from imagenet.common.options import integer, number, pick
 from imagenet.reporting.epoch_summary import Recent, log_epoch, run_summary, show_step
 from imagenet.reporting.report_file import Report
 from imagenet.runtime import distributed
@@ -15,10 +16,10 @@ from imagenet.runtime.compat import mx, return_free_memory
 from imagenet.runtime.seeds import derive_seed
 from imagenet.training.ema import averaged
 from imagenet.training.losses import CrossEntropy
-from imagenet.training.lr_schedule import get_schedule
+from imagenet.training.lr_schedule import ScheduleOptions, get_schedule
 from imagenet.training.metrics import BatchStatistics, Sums, summarize
 from imagenet.training.profiler import Profiler
-from imagenet.training.step import TrainingStep
+from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from imagenet.training.timing import CommunicationTimer, StepMeter
 
@@ -30,40 +31,58 @@ def add_fit_args(parser):
     group = parser.add_argument_group('Training')
     group.add_argument(
         '--mode',
-        choices=MODES,
-        default='train_val',
+        type=Mode.of,
+        choices=tuple(Mode),
+        default=Mode.TRAIN_VAL,
         help='train and validate, only one of them, classify images, make an int8 network, or write the network for '
         'other programs (default: %(default)s)',
     )
-    group.add_argument('--seed', type=int, help='makes a CPU run repeatable (default: drawn, and written to the log)')
-    group.add_argument('--batch-size', type=int, default=192, help='images in a step, over all processes and devices')
-    group.add_argument('--num-epochs', type=int, default=90, help='length of the run (default: %(default)s)')
     group.add_argument(
-        '--run-epochs', type=int, default=-1, help='end this session after so many epochs; -1: at the end of the run'
+        '--seed', type=integer(0, 2**31 - 1), help='makes a CPU run repeatable (default: drawn, and written to the log)'
+    )
+    group.add_argument(
+        '--batch-size', type=integer(at_least=1), default=192, help='images in a step, over all processes and devices'
+    )
+    group.add_argument(
+        '--num-epochs', type=integer(at_least=1), default=90, help='length of the run (default: %(default)s)'
+    )
+    group.add_argument(
+        '--run-epochs',
+        type=integer(at_least=-1),
+        default=-1,
+        help='end this session after so many epochs; -1: at the end of the run',
     )
     group.add_argument(
         '--begin-epoch',
-        type=int,
+        type=integer(at_least=0),
         default=0,
         help='begin the schedule at this epoch, from 0, as with --load (default: 0)',
     )
     group.add_argument(
-        '--disp-batches', type=int, default=20, help='steps between two lines of progress (default: %(default)s)'
+        '--disp-batches',
+        type=integer(at_least=1),
+        default=20,
+        help='steps between two lines of progress (default: %(default)s)',
     )
     group.add_argument(
-        '--benchmark-iters', type=int, help='end an epoch, and a validation, after so many steps (default: at its end)'
+        '--benchmark-iters',
+        type=integer(at_least=1),
+        help='end an epoch, and a validation, after so many steps (default: at its end)',
     )
     group.add_argument(
         '--no-metrics', action='store_true', help='measure the speed of training only, not its loss and accuracy'
     )
     group.add_argument(
-        '--early-stop-top1', type=float, help='end the run at this validation accuracy, a fraction, and report the time'
+        '--early-stop-top1',
+        type=number(above=0, at_most=1),
+        help='end the run at this validation accuracy, a fraction, and report the time',
     )
     group.add_argument('--test-io', action='store_true', help='only read the data once, and tell how fast that is')
     group.add_argument(
         '--test-io-mode',
-        choices=('train', 'val'),
-        default='train',
+        type=Mode.of,
+        choices=(Mode.TRAIN, Mode.VAL),
+        default=Mode.TRAIN,
         help='the data that --test-io reads (default: %(default)s)',
     )
     return group
@@ -71,24 +90,16 @@ def add_fit_args(parser):
 
 def check_fit_args(args):
     """Raises `UserError` for options that contradict each other; touches no file."""
-    for name in ('batch_size', 'num_epochs', 'disp_batches', 'benchmark_iters'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name.replace("_", "-")} {value}: needed is at least 1')
-    if args.seed is not None and not 0 <= args.seed < 2**31:
-        raise UserError(f'--seed {args.seed}: needed is 0 to {2**31 - 1}')
-    if args.run_epochs != -1 and args.run_epochs < 1:
-        raise UserError(f'--run-epochs {args.run_epochs}: needed is at least 1, or -1 for all')
-    if not 0 <= args.begin_epoch < args.num_epochs:
-        raise UserError(f'--begin-epoch {args.begin_epoch}: needed is 0 to {args.num_epochs - 1}, below --num-epochs')
-    if args.early_stop_top1 is not None and not (0 < args.early_stop_top1 <= 1 and args.mode == 'train_val'):
-        raise UserError(
-            f'--early-stop-top1 {args.early_stop_top1:g}: needed is 0 < fraction <= 1, and --mode train_val'
-        )
-    is_measured_only = args.test_io or (args.mode == 'val' and args.benchmark_iters is not None)
-    if not args.mode.startswith('train') and args.load is None and not is_measured_only:
+    if args.run_epochs == 0:
+        raise UserError('--run-epochs 0: must be at least 1, or -1 for all')
+    if not args.begin_epoch < args.num_epochs:
+        raise UserError(f'--begin-epoch {args.begin_epoch}: must be below --num-epochs {args.num_epochs}')
+    if args.early_stop_top1 is not None and args.mode is not Mode.TRAIN_VAL:
+        raise UserError(f'--early-stop-top1 {args.early_stop_top1:g}: needs --mode train_val')
+    is_measured_only = args.test_io or (args.mode is Mode.VAL and args.benchmark_iters is not None)
+    if not args.mode.trains and args.load is None and not is_measured_only:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
-    if args.mode == 'pred' and args.data_pred is None:
+    if args.mode is Mode.PRED and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')
 
 
@@ -229,7 +240,7 @@ def train_epoch(run):
     `StepMeter` counts them as they are done.
     """
     args, progress, data = run.args, run.progress, run.train_data
-    epoch, schedule = progress.epoch, get_schedule(args)
+    epoch, schedule = progress.epoch, get_schedule(pick(ScheduleOptions, args))
     steps = count_steps(args, data)
     if progress.iteration < steps:
         data.reset(epoch, progress.iteration)
@@ -238,8 +249,8 @@ def train_epoch(run):
     examples_per_step = args.batch_size // distributed.size()
     bar = run.log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}', progress.iteration)
     communication = run.step.communication = CommunicationTimer(*progress.communication)
-    with bar, StepMeter(args, bar, progress) as meter:
-        recent = Recent(meter, args)
+    with bar, StepMeter(pick(StepOptions, args), bar, progress) as meter:
+        recent = Recent(meter, args.batch_size, has_loss=not args.no_metrics)
         for iteration, batches in zip(range(progress.iteration, steps), data):
             learning_rate = schedule(epoch + iteration / len(data))
             meter.count(run.step(batches, learning_rate, epoch, iteration), examples_per_step)

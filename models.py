@@ -6,12 +6,15 @@
 prints a network's layers.
 """
 
+import inspect
+
 from imagenet.architectures.registry import ARCHITECTURES, RESNET_DEPTHS, make_features
 from imagenet.architectures.summary import format_summary, summarize
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
-from imagenet.common.options import ArgumentParser, comma_separated, pick
+from imagenet.common.modes import Mode
+from imagenet.common.options import ArgumentParser, comma_separated, integer, number, pick
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import int8_prefix, load_int8
 from imagenet.inference.metadata import NetworkDescription
@@ -31,16 +34,24 @@ def add_model_args(parser):
         help=f'depth of a ResNet ({depths}) or ResNeXt (from 50 on) (default: %(default)s)',
     )
     group.add_argument(
-        '--num-groups', type=int, default=32, help='groups of a ResNeXt, each 4 channels wide (default: %(default)s)'
+        '--num-groups',
+        type=integer(at_least=1),
+        default=32,
+        help='groups of a ResNeXt, each 4 channels wide (default: %(default)s)',
     )
     group.add_argument(
         '--num-classes',
-        type=int,
+        type=integer(at_least=1),
         help='number of classes (default: what the checkpoint of --load has, else what the data set has, else 1000)',
     )
-    group.add_argument('--batchnorm-eps', type=float, default=1e-5, help='batch norm epsilon (default: %(default)s)')
     group.add_argument(
-        '--batchnorm-mom', type=float, default=0.9, help='batch norm running average momentum (default: %(default)s)'
+        '--batchnorm-eps', type=number(above=0, below=1), default=1e-5, help='batch norm epsilon (default: %(default)s)'
+    )
+    group.add_argument(
+        '--batchnorm-mom',
+        type=number(at_least=0, below=1),
+        default=0.9,
+        help='batch norm running average momentum (default: %(default)s)',
     )
     group.add_argument(
         '--fuse-bn-relu',
@@ -68,20 +79,12 @@ def add_model_args(parser):
     return group
 
 
-def check_model_args(arch, num_layers, num_groups, num_classes, image_shape, batchnorm_eps, batchnorm_mom, **_):
+def check_model(arch, num_layers, image_shape):
     """Raises `UserError` for a network that cannot be built."""
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
         allowed = ', '.join(map(str, architecture.depths))
         raise UserError(f'--num-layers {num_layers}: --arch {arch} has {allowed}')
-    if num_groups < 1:
-        raise UserError(f'--num-groups {num_groups}: needed is at least 1')
-    if num_classes is not None and num_classes < 1:
-        raise UserError(f'--num-classes {num_classes}: needed is at least 1')
-    if not 0 < batchnorm_eps < 1:
-        raise UserError(f'--batchnorm-eps {batchnorm_eps:g}: needed is 0 < epsilon < 1')
-    if not 0 <= batchnorm_mom < 1:
-        raise UserError(f'--batchnorm-mom {batchnorm_mom:g}: needed is 0 <= momentum < 1')
     shape = ','.join(map(str, image_shape))
     if len(image_shape) != 3 or image_shape[0] not in (3, 4):
         raise UserError(f'--image-shape {shape}: it takes CHANNELS,HEIGHT,WIDTH with 3 or 4 channels')
@@ -105,7 +108,6 @@ def get_model(
     fuse_bn_relu=0,
     fuse_bn_add_relu=0,
     device='cpu',
-    **_,
 ):
     """Builds a network, with no values in its parameters yet.
 
@@ -121,7 +123,7 @@ def get_model(
     Raises:
         UserError: there is no such network.
     """
-    check_model_args(arch, num_layers, num_groups, num_classes, image_shape, batchnorm_eps, batchnorm_mom)
+    check_model(arch, num_layers, image_shape)
     # Imported here, as these define blocks of MXNet's: options alone need no MXNet.
     from imagenet.architectures.classifier import Classifier
     from imagenet.architectures.layers import LayerKit
@@ -138,6 +140,11 @@ def get_model(
     )
     features, channels = make_features(arch, layers, image_shape[0], num_layers=num_layers, num_groups=num_groups)
     return Classifier(layers, features, channels, num_classes, image_shape[0], input_layout)
+
+
+def model_options(args):
+    """The keywords of `get_model` among parsed options."""
+    return {name: getattr(args, name) for name in inspect.signature(get_model).parameters}
 
 
 def model_name(arch, num_layers):
@@ -165,17 +172,17 @@ def build_model(args, devices):
     """The network on its devices: initialised or loaded, the same on every process, hybridized."""
     if args.amp:
         start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
-    net = _with_values(get_model(**vars(args)), args, devices)
+    net = _with_values(get_model(**model_options(args)), args, devices)
     net.cast(args.dtype)
     distributed.broadcast(net.collect_params())
-    net.hybridize(static_alloc=True, static_shape=args.mode != 'pred')
+    net.hybridize(static_alloc=True, static_shape=args.mode is not Mode.PRED)
     return net
 
 
 def build_unfused(args):
     """The network on the CPU in float32, with an operator for each layer: what graphs for inference are made from."""
-    separate = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'device': 'cpu'}
-    return _with_values(get_model(**{**vars(args), **separate}), args, [mx.cpu()])
+    unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'device': 'cpu'}
+    return _with_values(get_model(**{**model_options(args), **unfused}), args, [mx.cpu()])
 
 
 def build_inference_model(args, devices):
@@ -213,8 +220,8 @@ def main():
     if not args.summary:
         parser.error('nothing to do: --summary prints the layers of the network')
     with one_line_errors():
-        args.num_classes = args.num_classes or 1000
-        print(format_summary(summarize(get_model(**vars(args)), args.image_shape)))
+        net = get_model(**{**model_options(args), 'num_classes': args.num_classes or 1000})
+        print(format_summary(summarize(net, args.image_shape)))
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bare_loop import PROJECT
 
+from imagenet.common.options import pick
 from imagenet.launcher.worker_env import start_with_own_cores
 
 BATCH_SIZE = 4
@@ -44,17 +45,19 @@ def measure_saves(rounds, ema_decay):
     """(seconds that the call takes, seconds until all is written, megabytes) of each save."""
     import models
     from imagenet.checkpoints.manifest import Progress
-    from imagenet.checkpoints.saver import RunCheckpoints
+    from imagenet.checkpoints.saver import RunCheckpoints, SaverOptions
     from imagenet.runtime.compat import mx
-    from imagenet.training.step import TrainingStep
+    from imagenet.training.optimizer import OptimizerOptions, make_optimizer
+    from imagenet.training.step import StepOptions, TrainingStep
 
     with tempfile.TemporaryDirectory() as folder:
         args = Namespace(**SETTINGS, batch_size=BATCH_SIZE, ema_decay=ema_decay, workspace=Path(folder))
         net = models.get_model(fuse_bn_relu=1)
         models.initialize(net, [mx.cpu()])
         net.hybridize(static_alloc=True, static_shape=True)
-        step = TrainingStep(args, net, [mx.cpu()])
-        checkpoints = RunCheckpoints(args, say=lambda line: None)
+        optimizer = make_optimizer(pick(OptimizerOptions, args))
+        step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args))
+        checkpoints = RunCheckpoints(pick(SaverOptions, args), say=lambda line: None)
         batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
         for turn in range(rounds):
             step([batch], 0.01, epoch=turn, iteration=0)

@@ -19,7 +19,9 @@ import cv2
 import numpy as np
 from data_loading import make_photograph
 
+from imagenet.common.options import pick
 from imagenet.inference.prediction import classify, probabilities
+from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher.worker_env import start_with_own_cores
 from imagenet.runtime import distributed
 from imagenet.runtime.devices import local_devices
@@ -32,8 +34,7 @@ def options(batch_size, load):
     network = ['--image-shape', '3,224,224', '--num-classes', '1000', '--batch-size', str(batch_size)]
     loaded = ['--load', load] if load else ['--benchmark-iters', '1']
     args = parse_args(['--mode', 'val', '--device', 'cpu', '--data-backend', 'synthetic', *network, *loaded])
-    resolve_args(args)
-    return args
+    return resolve_args(args)[0]
 
 
 def write_photographs(folder, count):
@@ -54,6 +55,7 @@ def measure(net, paths, args):
     from imagenet.runtime.compat import mx
 
     device = mx.cpu()
+    evaluation, form = pick(EvaluationOptions, args), pick(InputForm, args)
 
     def decode():
         # In place of the network stands what costs nothing.
@@ -61,10 +63,10 @@ def measure(net, paths, args):
 
     def compute():
         for _ in range(0, len(paths), args.batch_size):
-            probabilities(net, ready, args, device)
+            probabilities(net, ready, form, device)
 
     def both(net=net):
-        for _ in classify(net, paths, args, device):
+        for _ in classify(net, paths, args.batch_size, evaluation, form, device):
             pass
 
     ready = list(np.zeros((args.batch_size, 1, 3, *args.image_shape[1:]), np.float32))
@@ -84,9 +86,9 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         args = options(chosen.batch_size, chosen.load)
-        distributed.initialize(args)
+        distributed.initialize(args.kv_store, args.device)
         cv2.setNumThreads(0)
-        net, _ = build_inference_model(args, local_devices(args))
+        net, _ = build_inference_model(args, local_devices(args.device, args.gpus))
         paths = write_photographs(Path(folder), chosen.images)
         ratios = []
         for turn in range(chosen.rounds):

@@ -20,13 +20,14 @@ from data import (
     add_augmentation_args,
     add_data_args,
     check_data_args,
+    choose_backend,
+    describe_dataset,
     get_data_loader,
-    resolve_backend,
-    resolve_dataset,
 )
-from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.errors import one_line_errors
 from imagenet.common.files import write_atomically
-from imagenet.common.options import ArgumentParser
+from imagenet.common.modes import Mode
+from imagenet.common.options import ArgumentParser, integer, with_changes
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.runtime import distributed
@@ -41,7 +42,7 @@ def parse_args():
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data-root', type=Path, help='folder of train.rec; --data-train names another file')
     parser.add_argument('-o', '--output', type=Path, default=Path('batch.png'), help='the picture (default: batch.png)')
-    parser.add_argument('--num-images', type=int, default=24, help='how many images (default: 24)')
+    parser.add_argument('--num-images', type=integer(at_least=1), default=24, help='how many images (default: 24)')
     parser.add_argument('--epoch', type=int, default=0, help='the epoch, from 0, whose first images these are')
     parser.add_argument('--seed', type=int, default=0, help='the seed of the run (default: 0)')
     add_data_args(parser)
@@ -49,19 +50,20 @@ def parse_args():
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     # What the data's rooms ask beside their own options.
-    parser.set_defaults(mode='train', device='cpu', gpus=(0,), dtype='float32', input_layout='NCHW', num_classes=None)
+    parser.set_defaults(
+        mode=Mode.TRAIN, device='cpu', gpus=(0,), dtype='float32', input_layout='NCHW', num_classes=None
+    )
     return parser.parse_args()
 
 
 def resolve_args(args):
     if args.data_train is None and args.data_root is not None:
-        args.data_train = args.data_root / 'train.rec'
-    if args.num_images < 1:
-        raise UserError(f'--num-images {args.num_images}: needed is at least 1')
-    resolve_backend(args)
+        args = with_changes(args, data_train=args.data_root / 'train.rec')
+    changes, _ = choose_backend(args)
+    args = with_changes(args, **changes)
     check_data_args(args)
-    resolve_dataset(args)
-    args.batch_size = min(args.num_images, args.num_examples)
+    args = with_changes(args, **describe_dataset(args))
+    return with_changes(args, batch_size=min(args.num_images, args.num_examples))
 
 
 def first_images(args):
@@ -101,9 +103,9 @@ def _shorten(name):
 def main():
     args = parse_args()
     with one_line_errors():
-        resolve_args(args)
+        args = resolve_args(args)
         images, labels = first_images(args)
-        names = find_class_names(data_folders(args), args.num_classes)
+        names = find_class_names(data_folders(args.data_train, args.data_val), args.num_classes)
         figure = draw(images, [names[label] for label in labels])
         write_atomically(args.output, lambda path: figure.savefig(path, format='png'))
         print(f'{args.output}: {len(images)} images by --data-backend {args.data_backend}')

@@ -8,6 +8,8 @@ import numpy as np
 
 import dali
 import data
+from imagenet.common.modes import Mode
+from imagenet.common.options import with_changes
 from imagenet.input_pipeline import mxnet_backend
 from imagenet.runtime.compat import mx
 
@@ -25,7 +27,7 @@ def make_args(folder=None, backend='mxnet', **changes):
     if folder:
         args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'
     settings = {
-        'mode': 'train_val',
+        'mode': Mode.TRAIN_VAL,
         'batch_size': 16,
         'seed': 1,
         'device': 'cpu',
@@ -36,8 +38,8 @@ def make_args(folder=None, backend='mxnet', **changes):
     }
     for name, value in {**settings, **changes}.items():
         setattr(args, name, value)
-    data.resolve_backend(args)
-    return args
+    changes, _ = data.choose_backend(args)
+    return with_changes(args, **changes)
 
 
 def load(args, rank=0, size=1):

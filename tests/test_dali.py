@@ -10,13 +10,13 @@ from loaders import load, make_args, read
 import dali
 import data
 from imagenet.common.errors import UserError
+from imagenet.common.options import with_changes
 
 
 @pytest.fixture
 def args(small_data):
     args = make_args(small_data, 'dali-cpu')
-    data.resolve_dataset(args)
-    return args
+    return with_changes(args, **data.describe_dataset(args))
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,8 @@ def resident_bytes(path):
 
 def test_default_backend():
     args = make_args(backend='mxnet')
-    args.data_backend = None
-    assert data.resolve_backend(args) is None
-    assert args.data_backend == 'dali-cpu'
+    changes, note = data.choose_backend(with_changes(args, data_backend=None))
+    assert (changes['data_backend'], note) == ('dali-cpu', None)
     assert make_args(backend='mxnet').min_random_area == 0.05
     assert make_args(backend='dali-cpu').min_random_area == 0.08
     assert make_args(backend='dali-cpu', min_random_area=0.3).min_random_area == 0.3

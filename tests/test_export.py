@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from argparse import Namespace
 
 import numpy as np
 import onnxruntime
@@ -15,9 +14,12 @@ from imagenet.input_pipeline.transforms import load_image
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 from models import build_unfused
+from train import parse_args
 
 # One process makes for all of them what they share.
 pytestmark = pytest.mark.xdist_group('export')
+# As conftest.SMALL, in the words of train.py.
+SMALL_NETWORK = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--num-classes', '10')
 ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
 
 
@@ -33,9 +35,7 @@ def exported(trained, small_data, tmp_path_factory):
 @pytest.fixture(scope='module')
 def images_and_logits(trained, small_tree):
     """Seven photographs of digits, and what the checkpoint's plain network says about them."""
-    args = Namespace(num_layers=18, num_classes=10, image_shape=(3, 32, 32), data_val_resize=32)
-    vars(args).update(rgb_mean=(123.68, 116.779, 103.939), rgb_std=(58.393, 57.12, 57.375))
-    args.load = trained / 'model_best.params'
+    args = parse_args([*SMALL_NETWORK, '--load', str(trained / 'model_best.params')])
     paths = sorted((small_tree / 'val').glob('*/*'))[::10]
     images = np.concatenate([load_image(path, args) for path in paths])
     return images, build_unfused(args)(mx.nd.array(images)).asnumpy()

@@ -12,7 +12,7 @@ from conftest import PROJECT, succeed
 
 from imagenet.checkpoints.parameters import canonical_arrays, write_arrays
 from imagenet.runtime.compat import mx
-from models import get_model, initialize
+from models import get_model, initialize, model_options
 from train import parse_args
 
 SECTIONS = ('## On a GPU server', '## On a cluster')
@@ -67,7 +67,7 @@ def test_the_full_graph_goes_to_a_cpu_and_predicts(small_tree, tmp_path):
     words = shlex.split(dry_run('./runner -n 8 -b 192').splitlines()[-1])
     args = parse_args(words[words.index(f'{PLACE}/train.py') + 1 :])
     args.num_classes = 1000
-    net = get_model(**vars(args))
+    net = get_model(**model_options(args))
     assert (net.input_layout, args.image_shape, args.dtype) == ('NCHW', (4, 224, 224), 'float16')
     initialize(net, [mx.cpu()])
     net.cast(args.dtype)

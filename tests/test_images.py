@@ -6,6 +6,7 @@ import pytest
 from loaders import load, make_args, read, write_records
 
 from imagenet.common.errors import UserError
+from imagenet.common.modes import Mode
 from imagenet.datasets.class_names import find_class_names, read_class_names
 from imagenet.datasets.decoding import decode_image, is_cut_short
 from imagenet.input_pipeline.transforms import load_image
@@ -15,7 +16,7 @@ def test_single_image_is_read_as_validation_reads_it(tmp_path):
     random = np.random.RandomState(0)
     photograph = cv2.resize(random.randint(0, 256, (20, 30, 3), dtype=np.uint8), (90, 60))
     cv2.imwrite(str(tmp_path / 'a.png'), photograph)
-    args = make_args(mode='val', data_val=write_records(tmp_path, [photograph], split='val'), data_val_resize=40)
+    args = make_args(mode=Mode.VAL, data_val=write_records(tmp_path, [photograph], split='val'), data_val_resize=40)
     (image,), _ = read(load(args)[1])
     np.testing.assert_array_equal(load_image(tmp_path / 'a.png', args)[0], image)
 

@@ -1,26 +1,27 @@
 """fused_graph.py: fused graphs that compute what the plain network does."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 from networks import random_arrays
 
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
+from imagenet.common.options import with_changes
 from imagenet.inference import fused_graph
 from imagenet.inference.fused_graph import example_images, fuse, relative_difference
 from imagenet.runtime.compat import mx
-from models import build_unfused, get_model, initialize
+from models import build_unfused, get_model, initialize, model_options
+from train import parse_args
 
 
 def options(path, **changes):
-    defaults = {'arch': 'resnetv15', 'num_layers': 18, 'num_groups': 32, 'num_classes': 10, 'image_shape': (3, 64, 64)}
-    return Namespace(**{**defaults, 'input_layout': 'NHWC', 'load': path, 'fuse_bn_relu': 1, **changes})
+    network = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 64, 64), 'input_layout': 'NHWC'}
+    args = parse_args(['--load', str(path), '--fuse-bn-relu', '1'])
+    return with_changes(args, **{**network, **changes})
 
 
 def saved_network(path, **changes):
     """A plain network with random parameters, running statistics included, and its file."""
-    net = get_model(**vars(options(path, **changes)))
+    net = get_model(**model_options(with_changes(options(path, **changes), device='cpu')))
     initialize(net, [mx.cpu()])
     set_canonical(net, random_arrays(net))
     write_arrays(path, canonical_arrays(net))

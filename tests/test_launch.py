@@ -172,11 +172,10 @@ def test_communication_is_in_log_and_report(small_data, tmp_path):
 
 IN_PARALLEL = """
 import os, sys
-from argparse import Namespace
 sys.path[:0] = [{project!r}, {tests!r}]
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
-distributed.initialize(Namespace(kv_store='horovod', device='cpu'))
+distributed.initialize(kv_store='horovod', device='cpu')
 {code}
 """
 
@@ -193,16 +192,15 @@ def in_parallel(tmp_path, processes, code):
 TEN_STEPS = """
 import numpy as np
 from networks import make
-from test_optimization import freeze_batch_norm, make_args
+from test_optimization import freeze_batch_norm, make_args, make_step
 from imagenet.checkpoints.parameters import canonical_arrays
-from imagenet.training.step import TrainingStep
 mx.random.seed(3)
 np.random.seed(3)
 net = make()
 freeze_batch_norm(net)
 distributed.broadcast(net.collect_params())
 distributed.GRADIENT_GROUPS['cpu'] = {groups}
-step = TrainingStep(make_args(batch_size=64), net, [mx.cpu()])
+step = make_step(make_args(batch_size=64), net, [mx.cpu()])
 random = np.random.RandomState(5)
 share = 64 // distributed.size()
 own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
@@ -230,13 +228,12 @@ def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups):
 OTHER_START = """
 from imagenet.common.errors import UserError
 from networks import make
-from test_optimization import make_args
-from imagenet.training.step import TrainingStep
+from test_optimization import make_args, make_step
 from imagenet.checkpoints.manifest import Progress
 from imagenet.checkpoints.training_state import check_same_start
 net = make()
 distributed.broadcast(net.collect_params())
-step = TrainingStep(make_args(), net, [mx.cpu()])
+step = make_step(make_args(), net, [mx.cpu()])
 progress = Progress(seed=1, options={})
 check_same_start(net, step, progress)
 if distributed.rank() == 1:

@@ -328,8 +328,6 @@ def test_summary():
     [
         ({'num_layers': 42}, '--num-layers 42: --arch resnetv15 has 18, 34, 50, 101, 152'),
         ({'arch': 'resnextv15', 'num_layers': 18}, '--num-layers 18: --arch resnextv15 has 50, 101, 152'),
-        ({'arch': 'resnextv1', 'num_layers': 50, 'num_groups': 0}, '--num-groups 0: needed is at least 1'),
-        ({'num_classes': 0}, '--num-classes 0: needed is at least 1'),
         ({'image_shape': (2, 32, 32)}, '--image-shape 2,32,32: it takes CHANNELS,HEIGHT,WIDTH with 3 or 4 channels'),
         ({'image_shape': (3, 32)}, '--image-shape 3,32: it takes CHANNELS,HEIGHT,WIDTH'),
         ({'image_shape': (3, 0, 32)}, '--image-shape 3,0,32: --arch resnetv15 needs a height and width of at least 1'),
@@ -347,3 +345,8 @@ def test_unknown_layout_and_architecture():
         assert_user_error(result, f"argument {option}: invalid choice: '{value}' (choose from")
     assert_user_error(call(sys.executable, 'models.py'), 'nothing to do: --summary')
     assert_user_error(call(sys.executable, 'models.py', '--summary', '--num-layers', '7'), '--num-layers 7')
+
+
+def test_misspelt_keyword():
+    with pytest.raises(TypeError, match='num_layer'):
+        models.get_model(num_layer=18)

@@ -8,6 +8,7 @@ import pytest
 from loaders import load, make_args, raw_pixels, read, without_augmentation, write_records
 
 from imagenet.common.errors import UserError
+from imagenet.common.modes import Mode
 
 SIZE = 64
 
@@ -21,7 +22,7 @@ def args(tmp_path):
     image[8:24, 40:56] = (40, 40, 160)
     image[40:56, 20:44] = (200, 190, 210)
     path = write_records(tmp_path, [image] * 60)
-    args = make_args(mode='train', data_train=path, num_examples=60, batch_size=12, image_shape=(3, SIZE, SIZE))
+    args = make_args(mode=Mode.TRAIN, data_train=path, num_examples=60, batch_size=12, image_shape=(3, SIZE, SIZE))
     return raw_pixels(without_augmentation(args))
 
 
@@ -160,7 +161,7 @@ def test_memory_does_not_grow_with_the_epochs(tmp_path):
     """MXNet never frees the batches that wait in a reader when it ends; each of these is 19 MiB."""
     image = np.full((224, 224, 3), 90, dtype=np.uint8)
     path = write_records(tmp_path, [image] * 70, extension='.jpg')
-    args = make_args(mode='train', data_train=path, num_examples=70, batch_size=32, image_shape=(3, 224, 224))
+    args = make_args(mode=Mode.TRAIN, data_train=path, num_examples=70, batch_size=32, image_shape=(3, 224, 224))
     args.data_val_resize = 224
     train, _ = load(args)
     resident = []

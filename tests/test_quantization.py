@@ -15,6 +15,8 @@ from networks import random_arrays
 import train
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.errors import UserError
+from imagenet.common.modes import Mode
+from imagenet.common.options import with_changes
 from imagenet.inference.calibration import Quantizer, compare_predictions, rank_layers
 from imagenet.inference.fused_graph import network_of, relative_difference
 from imagenet.reporting.report_file import read_report
@@ -155,14 +157,13 @@ class SilentLog:
 
 def network_args(folder, arch, num_layers):
     """Options of a network with a file of random parameters."""
-    args = Namespace(arch=arch, num_layers=num_layers, num_groups=32, num_classes=10, image_shape=(3, 64, 64))
-    vars(args).update(input_layout='NCHW', calib_mode='minmax')
-    args.load = folder / 'net.params'
-    net = get_model(**vars(args))
+    network = {'arch': arch, 'num_layers': num_layers, 'num_classes': 10, 'image_shape': (3, 64, 64)}
+    net = get_model(**network)
     initialize(net, [mx.cpu()])
     set_canonical(net, random_arrays(net))
-    write_arrays(args.load, canonical_arrays(net))
-    return args
+    write_arrays(folder / 'net.params', canonical_arrays(net))
+    args = train.parse_args(['--load', str(folder / 'net.params')])
+    return with_changes(args, **network)
 
 
 def test_comparison():
@@ -222,8 +223,9 @@ class TestBadInput:
         options = ('--load', int8, '--data-root', small_data, '--workspace', tmp_path)
         assert_user_error(call('./runner', *SMALL, *options), 'an int8 network is for --mode val and pred')
 
-    @pytest.mark.parametrize('mode', ['calibrate', 'val'])
+    @pytest.mark.parametrize('mode', [Mode.CALIBRATE, Mode.VAL])
     def test_gpu(self, mode, int8):
-        args = Namespace(mode=mode, device='gpu', gpus=(0,), load='x.params' if mode == 'calibrate' else int8)
+        load = 'x.params' if mode is Mode.CALIBRATE else int8
+        args = Namespace(mode=mode, device='gpu', gpus=(0,), load=load)
         with pytest.raises(UserError, match='add --device cpu'):
             train.check_inference_args(args)

@@ -349,7 +349,7 @@ class TestOptions:
             (('--run-epochs', '0'), '--run-epochs 0'),
             (('--begin-epoch', '4'), '--begin-epoch 4'),
             (('--lr-schedule', 'multistep'), '--lr-steps'),
-            (('--lr-steps', '3,2'), '--lr-steps 3,2: needed are rising epochs'),
+            (('--lr-steps', '3,2'), '--lr-steps 3,2: epochs must rise'),
             (('--early-stop-top1', '97'), '--early-stop-top1 97'),
             (('--grad-accum-steps', '16'), '--grad-accum-steps 16: an epoch has only 15 batches'),
         ],

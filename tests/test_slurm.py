@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from argparse import Namespace
 
 import pytest
 from conftest import SMALL, assert_user_error, call
@@ -50,16 +49,15 @@ def test_places_of_tasks():
     """Three nodes with two, one and two tasks."""
     places = []
     for rank, (node, local_rank) in enumerate([(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)]):
-        args = Namespace(ngpus=None)
-        found = slurm_environment(task(rank, node, local_rank, '2,1,2', 5), args)
-        assert args.ngpus == 5
+        size, found = slurm_environment(task(rank, node, local_rank, '2,1,2', 5))
+        assert size == 5
         places.append([int(found[f'HOROVOD_{name}']) for name in ('RANK', 'LOCAL_SIZE', 'CROSS_RANK', 'CROSS_SIZE')])
     assert places == [[0, 2, 0, 3], [1, 2, 0, 2], [2, 1, 1, 3], [3, 2, 2, 3], [4, 2, 1, 2]]
 
 
 def test_number_of_tasks_is_srun_s():
     with pytest.raises(UserError, match='-n 8 with --launcher slurm: srun has started 3 tasks'):
-        slurm_environment(task(0, 0, 0), Namespace(ngpus=8))
+        slurm_environment(task(0, 0, 0), ngpus=8)
 
 
 def test_without_srun():

@@ -98,12 +98,12 @@ def write_checkpoint(path, progress, parts):
             file.unlink()
 
 
-def remove_leftovers(args):
+def remove_leftovers(workspace, prefix):
     """Removes what a killed run was writing: temporary files, and parts that no manifest names yet."""
-    stem = f'{args.model_prefix}_resume'
-    for path in args.workspace.glob(f'.{args.model_prefix}_*'):
+    stem = f'{prefix}_resume'
+    for path in workspace.glob(f'.{prefix}_*'):
         path.unlink()
-    manifest = manifest_path(args.workspace, args.model_prefix)
+    manifest = manifest_path(workspace, prefix)
     if not manifest.exists():
-        for path in args.workspace.glob(f'{stem}_*.params'):
+        for path in workspace.glob(f'{stem}_*.params'):
             path.unlink()

@@ -10,12 +10,14 @@ state.
 """
 
 import copy
+from dataclasses import dataclass
+from pathlib import Path
 
 from imagenet.checkpoints.manifest import manifest_path, write_checkpoint
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.checkpoints.training_state import counters, snapshot
-from imagenet.common.errors import UserError
 from imagenet.common.files import BackgroundWriter
+from imagenet.common.options import integer
 from imagenet.runtime import distributed
 
 
@@ -30,7 +32,7 @@ def add_checkpoint_args(parser):
     group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
     group.add_argument(
         '--save-frequency',
-        type=int,
+        type=integer(at_least=-1),
         default=-1,
         help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
         '(default: %(default)s)',
@@ -38,10 +40,14 @@ def add_checkpoint_args(parser):
     return group
 
 
-def check_checkpoint_args(args):
-    """Raises `UserError` for options that mean nothing."""
-    if args.save_frequency < -1:
-        raise UserError(f'--save-frequency {args.save_frequency}: needed is -1, 0 or the number of epochs between two')
+@dataclass(frozen=True)
+class SaverOptions:
+    """The options of the same names."""
+
+    workspace: Path
+    model_prefix: str
+    save_frequency: int
+    ema_decay: float
 
 
 class RunCheckpoints:
@@ -50,15 +56,16 @@ class RunCheckpoints:
     Everything is written in the background, by rank 0.
 
     Args:
+        options: `SaverOptions`.
         say: a function that is given a line about each file.
     """
 
-    def __init__(self, args, say):
-        self._args = args
+    def __init__(self, options, say):
+        self._options = options
         self._say = say
-        self._manifest = manifest_path(args.workspace, args.model_prefix)
+        self._manifest = manifest_path(options.workspace, options.model_prefix)
         self._writer = BackgroundWriter()
-        self._is_writer = distributed.rank() == 0 and args.save_frequency != 0
+        self._is_writer = distributed.rank() == 0 and options.save_frequency != 0
 
     def save(self, net, step, progress, due=None):
         """Saves the run's state, and parameters under further names, without waiting for it.
@@ -79,8 +86,8 @@ class RunCheckpoints:
 
         def write():
             for name, form in (due or {}).items():
-                write_arrays(self._args.workspace / name, forms[form])
-                self._say(f'saved {self._args.workspace / name}')
+                write_arrays(self._options.workspace / name, forms[form])
+                self._say(f'saved {self._options.workspace / name}')
             write_checkpoint(self._manifest, progress, parts)
 
         self._writer.submit(write)
@@ -94,14 +101,14 @@ class RunCheckpoints:
 
         A run that does not validate keeps its last network, for it cannot tell its best.
         """
-        args, due = self._args, {}
-        forms = {'val': ''} if args.ema_decay is None else {'val': '', 'ema': '_ema'}
+        options, due = self._options, {}
+        forms = {'val': ''} if options.ema_decay is None else {'val': '', 'ema': '_ema'}
         for form, suffix in forms.items():
             top1 = results[form]['top1'] if form in results else None
             if top1 is not None and top1 > best_top1.get(form, -1):
                 best_top1[form] = top1
-                due[f'{args.model_prefix}{suffix}_best.params'] = form
-            is_periodic = args.save_frequency > 0 and epochs_done % args.save_frequency == 0
+                due[f'{options.model_prefix}{suffix}_best.params'] = form
+            is_periodic = options.save_frequency > 0 and epochs_done % options.save_frequency == 0
             if is_periodic or (is_last and top1 is None):
-                due[f'{args.model_prefix}{suffix}_{epochs_done:04}.params'] = form
+                due[f'{options.model_prefix}{suffix}_{epochs_done:04}.params'] = form
         return due

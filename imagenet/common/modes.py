@@ -1,12 +1,44 @@
-"""The modes of `train.py`."""
+"""--mode: what a run does."""
+
+import enum
 
 
-def validates(args):
-    return 'val' in args.mode or args.mode == 'calibrate'
+class Mode(str, enum.Enum):
+    """A value of --mode, which is also its name as text."""
 
+    TRAIN_VAL = 'train_val'
+    TRAIN = 'train'
+    VAL = 'val'
+    PRED = 'pred'
+    CALIBRATE = 'calibrate'
+    EXPORT = 'export'
 
-# One process does that, whatever the number of devices.
-MODES_OF_ONE_PROCESS = ('pred', 'calibrate', 'export')
-# These need no data set.
-MODES_WITHOUT_DATA = ('pred', 'export')
-MODES = ('train_val', 'train', 'val', *MODES_OF_ONE_PROCESS)
+    def __str__(self):
+        return self.value
+
+    def __repr__(self):
+        return repr(self.value)
+
+    @classmethod
+    def of(cls, text):
+        """An argparse type, to be used with `choices=tuple(Mode)`, which reports other texts."""
+        return cls(text) if text in cls._value2member_map_ else text
+
+    @property
+    def trains(self):
+        return self in (Mode.TRAIN_VAL, Mode.TRAIN)
+
+    @property
+    def validates(self):
+        """Whether the validation set is read, if there is one."""
+        return self in (Mode.TRAIN_VAL, Mode.VAL, Mode.CALIBRATE)
+
+    @property
+    def needs_data(self):
+        """Whether a data set is needed, or synthetic data in its place."""
+        return self not in (Mode.PRED, Mode.EXPORT)
+
+    @property
+    def is_single_process(self):
+        """Whether one process does it, whatever the number of devices."""
+        return self in (Mode.PRED, Mode.CALIBRATE, Mode.EXPORT)

@@ -5,7 +5,7 @@ import math
 import operator
 import re
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields
 
 from imagenet.common.errors import USER_ERROR_EXIT_CODE
@@ -27,6 +27,16 @@ class ArgumentParser(argparse.ArgumentParser):
 def pick(options_class, args):
     """Return a dataclass with those of the parsed options that it has fields for."""
     return options_class(**{field.name: getattr(args, field.name) for field in fields(options_class)})
+
+
+def with_changes(args, **changes):
+    """Return parsed options of which some are others."""
+    return Namespace(**{**vars(args), **changes})
+
+
+def option_name(field):
+    """Return '--batch-size' for 'batch_size'."""
+    return f'--{field.replace("_", "-")}'
 
 
 def comma_separated(convert):
@@ -59,7 +69,9 @@ BOUNDS = {
 
 def _bounded(convert, name, **bounds):
     bounds = {kind: bound for kind, bound in bounds.items() if bound is not None}
-    rule = ' and '.join(f'{BOUNDS[kind][0]} {bound:g}' for kind, bound in bounds.items())
+    rule = ' and '.join(f'{BOUNDS[kind][0]} {bound}' for kind, bound in bounds.items())
+    if bounds.keys() == {'at_least', 'at_most'}:
+        rule = f'{bounds["at_least"]} to {bounds["at_most"]}'
 
     def parse(text):
         value = convert(text)

@@ -5,15 +5,6 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 
-
-def keep_class_names(args):
-    """Puts the data set's class names beside the checkpoints, where prediction finds them."""
-    for folder in data_folders(args):
-        if read_class_names(folder) and folder.resolve() != args.workspace.resolve():
-            shutil.copy(folder / 'classes.txt', args.workspace / 'classes.txt')
-            return
-
-
 IMAGENET_CLASS_FILE = Path(__file__).resolve().with_name('imagenet_classes.txt')
 
 
@@ -45,6 +36,14 @@ def find_class_names(folders, num_classes):
     return [f'{name} {imagenet[name]}' if name in imagenet else name for name in names]
 
 
-def data_folders(args):
-    """Where a `classes.txt` of the data would be."""
-    return [path.parent for path in (args.data_train, args.data_val) if path is not None]
+def data_folders(*record_paths):
+    """Where a `classes.txt` of the data would be; a path may be None."""
+    return [path.parent for path in record_paths if path is not None]
+
+
+def keep_class_names(folders, workspace):
+    """Copy the class names of the first folder that has some to the workspace, where prediction finds them."""
+    for folder in folders:
+        if read_class_names(folder) and folder.resolve() != workspace.resolve():
+            shutil.copy(folder / 'classes.txt', workspace / 'classes.txt')
+            return

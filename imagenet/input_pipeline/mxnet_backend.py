@@ -8,14 +8,16 @@ import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import ArgumentParser, pick
+from imagenet.common.options import integer, number, option_name
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, decode_image, undecodable
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches, split_over_devices
+from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.sampling import (
     check_training_steps,
     shard_bounds,
@@ -23,13 +25,13 @@ from imagenet.input_pipeline.sampling import (
     validation_bounds,
     validation_steps,
 )
-from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm, evaluation_transform
+from imagenet.input_pipeline.transforms import evaluation_transform
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.runtime.threads import available_cores, run_on_all_cores, threads_on_all_cores
 
-# What the training crop is where nobody chooses.
+# Default training crop.
 RANDOM_CROP = {
     'min_random_area': 0.05,
     'max_random_area': 1.0,
@@ -66,104 +68,115 @@ ITERATOR_SETTINGS = {
 def add_mxnet_data_args(parser):
     group = parser.add_argument_group('MXNet data backend', 'What --data-backend mxnet can do beside the augmentation')
     group.add_argument(
-        '--data-mxnet-threads', type=int, help="decoding threads (default: this process's share of the cores)"
+        '--data-mxnet-threads',
+        type=integer(at_least=1),
+        help="decoding threads (default: this process's share of the cores)",
     )
 
-    def add(name, kind, default, text, **settings):
+    def add(name, kind, text, **settings):
+        default = getattr(Augmentation, name.lstrip('-').replace('-', '_'))
         group.add_argument(name, type=kind, default=default, help=f'{text} (default: %(default)s)', **settings)
 
-    add('--random-resized-crop', int, 1, 'resize a random crop to the image shape', choices=(0, 1))
+    share = number(at_least=0)
+    add('--random-resized-crop', int, 'resize a random crop to the image shape', choices=(0, 1))
     without = 'without --random-resized-crop: '
-    add('--random-crop', int, 0, without + 'crop at random, and not the centre', choices=(0, 1))
-    add('--min-random-scale', float, 1, without + 'least scaling before the crop')
-    add('--max-random-scale', float, 1, without + 'greatest scaling before the crop')
-    add('--min-crop-size', int, -1, without + 'least side of a square crop; -1: the image shape')
-    add('--max-crop-size', int, -1, without + 'greatest side of a square crop; -1: the image shape')
-    add('--max-random-rotate-angle', int, 0, 'turn by up to so many degrees either way')
-    add('--max-random-shear-ratio', float, 0, 'shear by up to this ratio either way')
-    add('--max-random-h', int, 0, 'shift the hue by up to so much of 180 either way')
-    add('--max-random-s', int, 0, 'shift the saturation by up to so much of 255 either way')
-    add('--max-random-l', int, 0, 'shift the lightness by up to so much of 255 either way')
-    add('--brightness', float, 0, 'scale the brightness by up to this share either way')
-    add('--contrast', float, 0, 'scale the contrast by up to this share either way')
-    add('--saturation', float, 0, 'scale the saturation by up to this share either way')
-    add('--pca-noise', float, 0, 'deviation of the noise along the principal components of colour')
+    add('--random-crop', int, without + 'crop at random, and not the centre', choices=(0, 1))
+    add('--min-random-scale', number(above=0), without + 'least scaling before the crop')
+    add('--max-random-scale', number(above=0), without + 'greatest scaling before the crop')
+    add('--min-crop-size', integer(at_least=-1), without + 'least side of a square crop; -1: the image shape')
+    add('--max-crop-size', integer(at_least=-1), without + 'greatest side of a square crop; -1: the image shape')
+    add('--max-random-rotate-angle', integer(0, 180), 'turn by up to so many degrees either way')
+    add('--max-random-shear-ratio', share, 'shear by up to this ratio either way')
+    add('--max-random-h', integer(0, 180), 'shift the hue by up to so much of 180 either way')
+    add('--max-random-s', integer(0, 255), 'shift the saturation by up to so much of 255 either way')
+    add('--max-random-l', integer(0, 255), 'shift the lightness by up to so much of 255 either way')
+    add('--brightness', share, 'scale the brightness by up to this share either way')
+    add('--contrast', share, 'scale the contrast by up to this share either way')
+    add('--saturation', share, 'scale the saturation by up to this share either way')
+    add('--pca-noise', share, 'deviation of the noise along the principal components of colour')
     return group
 
 
-def check_unused(args):
-    """Raises `UserError` where another backend is asked for an augmentation that only this one has."""
-    parser = ArgumentParser()
-    add_mxnet_data_args(parser)
-    parser.set_defaults(data_mxnet_threads=args.data_mxnet_threads)
-    for name, default in vars(parser.parse_args([])).items():
-        value = getattr(args, name)
-        if value != default:
+@dataclass(frozen=True)
+class Augmentation:
+    """The options of the same names, which only this backend has.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+
+    random_resized_crop: int = 1
+    random_crop: int = 0
+    min_random_scale: float = 1
+    max_random_scale: float = 1
+    min_crop_size: int = -1
+    max_crop_size: int = -1
+    max_random_rotate_angle: int = 0
+    max_random_shear_ratio: float = 0
+    max_random_h: int = 0
+    max_random_s: int = 0
+    max_random_l: int = 0
+    brightness: float = 0
+    contrast: float = 0
+    saturation: float = 0
+    pca_noise: float = 0
+
+    def __post_init__(self):
+        for name in ('random-scale', 'crop-size'):
+            low, high = (getattr(self, f'{end}_{name.replace("-", "_")}') for end in ('min', 'max'))
+            if (low, high) != (-1, -1) and not 0 < low <= high:
+                raise UserError(f'--min-{name} {low:g} --max-{name} {high:g}: must be 0 < min <= max')
+        names = ('random_crop', 'min_random_scale', 'max_random_scale', 'min_crop_size', 'max_crop_size')
+        chosen = [option_name(name) for name in names if getattr(self, name) != getattr(Augmentation, name)]
+        if self.random_resized_crop and chosen:
+            raise UserError(f'{" ".join(chosen)}: add --random-resized-crop 0')
+
+
+@dataclass(frozen=True)
+class Options(Augmentation, DataOptions):
+    """What `training_data` and `validation_data` need."""
+
+    random_mirror: int = 1
+    min_random_area: float = RANDOM_CROP['min_random_area']
+    max_random_area: float = RANDOM_CROP['max_random_area']
+    min_random_aspect_ratio: float = RANDOM_CROP['min_random_aspect_ratio']
+    max_random_aspect_ratio: float = RANDOM_CROP['max_random_aspect_ratio']
+    data_mxnet_threads: int = None
+
+
+def check_unused(augmentation, backend):
+    """Raise `UserError` if another backend is asked for an augmentation that only this one has."""
+    for field in fields(Augmentation):
+        value = getattr(augmentation, field.name)
+        if value != field.default:
             raise UserError(
-                f'--{name.replace("_", "-")} {value:g}: --data-backend {args.data_backend} cannot do that; '
+                f'{option_name(field.name)} {value:g}: --data-backend {backend} cannot do that; '
                 'use --data-backend mxnet'
             )
 
 
-def check_mxnet_data_args(args):
-    """Raises `UserError` for options that contradict each other or have no meaning; touches no file."""
-    if args.data_mxnet_threads is not None and args.data_mxnet_threads < 1:
-        raise UserError(f'--data-mxnet-threads {args.data_mxnet_threads}: needed is at least 1')
-    for name, below in (
-        ('max_random_h', 181),
-        ('max_random_s', 256),
-        ('max_random_l', 256),
-        ('max_random_rotate_angle', 181),
-        ('max_random_shear_ratio', math.inf),
-        ('brightness', math.inf),
-        ('contrast', math.inf),
-        ('saturation', math.inf),
-        ('pca_noise', math.inf),
-    ):
-        value = getattr(args, name)
-        if not 0 <= value < below:
-            most = '' if below == math.inf else f' to {below - 1}'
-            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is 0{most or " or more"}')
-    if not 0 < args.min_random_scale <= args.max_random_scale:
-        raise UserError(
-            f'--min-random-scale {args.min_random_scale:g} --max-random-scale {args.max_random_scale:g}: '
-            'needed is 0 < min <= max'
-        )
-    sizes = args.min_crop_size, args.max_crop_size
-    if sizes != (-1, -1) and not 0 < sizes[0] <= sizes[1]:
-        raise UserError(f'--min-crop-size {sizes[0]} --max-crop-size {sizes[1]}: needed is 0 < min <= max')
-    scales_or_crops = {
-        '--random-crop': args.random_crop,
-        '--min-random-scale': args.min_random_scale != 1,
-        '--max-random-scale': args.max_random_scale != 1,
-        '--min-crop-size': args.min_crop_size != -1,
-        '--max-crop-size': args.max_crop_size != -1,
-    }
-    chosen = [option for option, is_chosen in scales_or_crops.items() if is_chosen]
-    if args.random_resized_crop and chosen:
-        raise UserError(f'{" ".join(chosen)}: needed is --random-resized-crop 0 beside it')
+def decoding_threads(options):
+    return options.data_mxnet_threads or available_cores()
 
 
-def decoding_threads(args):
-    return args.data_mxnet_threads or available_cores()
-
-
-def training_data(args, kv, devices, process_batch):
+def training_data(options, kv, devices, process_batch):
     """The training iterator over record files."""
-    num_steps, num_readers = _plan_readers(args, kv, process_batch)
+    num_steps, num_readers = _plan_readers(options, kv, process_batch)
     num_parts = kv.size() * num_readers
     parts = range(kv.rank() * num_readers, (kv.rank() + 1) * num_readers)
 
     def start_epoch(epoch):
-        with _explained_errors(args, kv), threads_on_all_cores():
-            readers = [_image_record_iter(args, process_batch, num_readers, num_parts, part, epoch) for part in parts]
-        return split_over_devices(_read_training(args, kv, readers), devices, pick(InputForm, args))
+        with _explained_errors(options, kv), threads_on_all_cores():
+            readers = [
+                _image_record_iter(options, process_batch, num_readers, num_parts, part, epoch) for part in parts
+            ]
+        return split_over_devices(_read_training(options, kv, readers), devices, options.form)
 
-    share = shard_size(args.num_examples, kv.size(), kv.rank())
+    share = shard_size(options.num_examples, kv.size(), kv.rank())
     return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
 
 
-def _plan_readers(args, kv, process_batch):
+def _plan_readers(options, kv, process_batch):
     """Steps of an epoch, and the number of `ImageRecordIter` that share it in each process.
 
     One decodes with no more than half of the machine's cores. Several, each with a part of the records and of every
@@ -172,25 +185,25 @@ def _plan_readers(args, kv, process_batch):
 
     def count_steps(num_readers):
         num_parts = kv.size() * num_readers
-        return shard_size(args.num_examples, num_parts, num_parts - 1) // (process_batch // num_readers)
+        return shard_size(options.num_examples, num_parts, num_parts - 1) // (process_batch // num_readers)
 
-    num_steps = check_training_steps(count_steps(1), args.num_examples, args.batch_size)
+    num_steps = check_training_steps(count_steps(1), options.num_examples, options.batch_size)
     threads_per_reader = max(1, available_cores() // 2 - 1)
-    wanted = math.ceil(decoding_threads(args) / threads_per_reader)
+    wanted = math.ceil(decoding_threads(options) / threads_per_reader)
     possible = (n for n in range(1, wanted + 1) if process_batch % n == 0 and count_steps(n) == num_steps)
     return num_steps, max(possible)
 
 
-def _image_record_iter(args, process_batch, num_readers, num_parts, part, epoch):
-    settings = {theirs: getattr(args, ours) for ours, theirs in ITERATOR_SETTINGS.items()}
-    settings.update(zip(('mean_r', 'mean_g', 'mean_b'), args.rgb_mean))
-    settings.update(zip(('std_r', 'std_g', 'std_b'), args.rgb_std))
+def _image_record_iter(options, process_batch, num_readers, num_parts, part, epoch):
+    settings = {theirs: getattr(options, ours) for ours, theirs in ITERATOR_SETTINGS.items()}
+    settings.update(zip(('mean_r', 'mean_g', 'mean_b'), options.rgb_mean))
+    settings.update(zip(('std_r', 'std_g', 'std_b'), options.rgb_std))
     return mx.io.ImageRecordIter(
-        path_imgrec=str(args.data_train),
-        path_imgidx=str(index_path(args.data_train, args.data_train_idx)),
-        data_shape=(RGB_CHANNELS, *args.image_shape[1:]),
+        path_imgrec=str(options.data_train),
+        path_imgidx=str(index_path(options.data_train, options.data_train_idx)),
+        data_shape=(RGB_CHANNELS, *options.image_shape[1:]),
         batch_size=process_batch // num_readers,
-        preprocess_threads=math.ceil(decoding_threads(args) / num_readers),
+        preprocess_threads=math.ceil(decoding_threads(options) / num_readers),
         # Batches that wait in its queue when a reader ends are never freed; see `_read_training`.
         prefetch_buffer=1,
         num_parts=num_parts,
@@ -198,18 +211,18 @@ def _image_record_iter(args, process_batch, num_readers, num_parts, part, epoch)
         shuffle=True,
         # Augmentation follows from the order: it is drawn image after image from a generator that starts the same in
         # every iterator. (`seed_aug` would start it anew at every batch, and repeat the crops of the first.)
-        seed=derive_seed(args.seed, epoch, part),
+        seed=derive_seed(options.seed, epoch, part),
         # Plain memory on a machine without GPUs, page-locked memory for copies to one.
-        device_id=-1 if args.device == 'cpu' else distributed.local_rank(),
+        device_id=-1 if options.device == 'cpu' else distributed.local_rank(),
         verbose=False,
         **settings,
     )
 
 
-def _read_training(args, kv, readers):
+def _read_training(options, kv, readers):
     try:
         while True:
-            with _explained_errors(args, kv):
+            with _explained_errors(options, kv):
                 parts = [reader.next() for reader in readers]
             images = [part.data[0] for part in parts]
             labels = [part.label[0].reshape((-1,)) for part in parts]
@@ -231,37 +244,39 @@ def _concatenate(arrays):
 
 
 @contextmanager
-def _explained_errors(args, kv):
+def _explained_errors(options, kv):
     """Finds the record that stopped `ImageRecordIter`, which does not tell it."""
     try:
         yield
     except mx.base.MXNetError as error:
         if 'max_crop_size' in str(error):
-            raise UserError(f'--max-crop-size {args.max_crop_size}: an image of {args.data_train} is smaller') from None
-        records = RecordFile(args.data_train, index_path(args.data_train, args.data_train_idx))
+            raise UserError(
+                f'--max-crop-size {options.max_crop_size}: an image of {options.data_train} is smaller'
+            ) from None
+        records = RecordFile(options.data_train, index_path(options.data_train, options.data_train_idx))
         begin, end = shard_bounds(len(records), kv.size(), kv.rank())
-        check_decodable(records, records.in_file_order[begin:end], decoding_threads(args))
+        check_decodable(records, records.in_file_order[begin:end], decoding_threads(options))
         raise
 
 
-def validation_data(args, kv, devices, process_batch):
+def validation_data(options, kv, devices, process_batch):
     """The validation iterator over record files."""
-    records = RecordFile(args.data_val, index_path(args.data_val, args.data_val_idx))
-    begin, end = validation_bounds(args, len(records), kv)
+    records = RecordFile(options.data_val, index_path(options.data_val, options.data_val_idx))
+    begin, end = validation_bounds(len(records), kv, options.dali_separ_val)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
 
     def start_epoch(_):
         return split_over_devices(
-            _read_validation(args, records, range(begin, end), batch_size), devices, pick(InputForm, args)
+            _read_validation(options, records, range(begin, end), batch_size), devices, options.form
         )
 
     return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), end - begin)
 
 
-def _read_validation(args, records, numbers, batch_size):
+def _read_validation(options, records, numbers, batch_size):
     """Decodes records in order, some batches ahead; the last batch is filled up with zeros."""
 
-    evaluation = pick(EvaluationOptions, args)
+    evaluation = options.evaluation
 
     def load(number):
         record = records.read(number)
@@ -270,7 +285,7 @@ def _read_validation(args, records, numbers, batch_size):
             raise undecodable(records, number)
         return evaluation_transform(image, evaluation), record.label
 
-    pool = ThreadPoolExecutor(decoding_threads(args), initializer=run_on_all_cores)
+    pool = ThreadPoolExecutor(decoding_threads(options), initializer=run_on_all_cores)
     starts = iter(range(0, len(numbers), batch_size))
     ahead = deque()
 
@@ -285,7 +300,7 @@ def _read_validation(args, records, numbers, batch_size):
         while ahead:
             examples = [future.result() for future in ahead.popleft()]
             submit_batch()
-            images = np.zeros((batch_size, RGB_CHANNELS, *args.image_shape[1:]), dtype=np.float32)
+            images = np.zeros((batch_size, RGB_CHANNELS, *options.image_shape[1:]), dtype=np.float32)
             labels = np.zeros(batch_size, dtype=np.float32)
             for index, (image, label) in enumerate(examples):
                 images[index], labels[index] = image, label

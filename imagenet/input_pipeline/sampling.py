@@ -19,9 +19,9 @@ def shard_size(num_examples, num_shards, shard):
     return end - begin
 
 
-def validation_bounds(args, num_examples, kv):
+def validation_bounds(num_examples, kv, is_separate):
     """Begin and end of what a process validates: its shard, or everything with `--dali-separ-val`."""
-    return (0, num_examples) if args.dali_separ_val else shard_bounds(num_examples, kv.size(), kv.rank())
+    return (0, num_examples) if is_separate else shard_bounds(num_examples, kv.size(), kv.rank())
 
 
 def validation_steps(num_examples, process_batch, num_devices):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagenet.common.errors import (
@@ -231,24 +232,35 @@ def _explain_without_cause(output, failed, signals):
     return 1
 
 
-def horovodrun_command(args, hosts, worker, python):
+@dataclass(frozen=True)
+class HorovodrunOptions:
+    """The options of `runner` with the same names."""
+
+    ngpus: int
+    launcher: str
+    network_interface: str
+    ssh_port: int
+    ssh_identity_file: Path
+
+
+def horovodrun_command(options, hosts, worker, python):
     """The command that starts all workers, as a list.
 
     Args:
-        args: `runner`'s options.
+        options: `HorovodrunOptions`.
         hosts: `hosts.Host`s; None for this machine alone.
         worker: the command of each.
         python: the interpreter of the environment that has Horovod.
     """
-    options = {
+    settings = {
         '-H': ','.join(f'{host.name}:{host.slots}' for host in hosts) if hosts else None,
-        '--network-interfaces': args.network_interface,
-        '--ssh-port': args.ssh_port,
-        '--ssh-identity-file': args.ssh_identity_file,
+        '--network-interfaces': options.network_interface,
+        '--ssh-port': options.ssh_port,
+        '--ssh-identity-file': options.ssh_identity_file,
     }
-    pairs = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
-    engine = '--mpi' if args.launcher == 'mpi' else '--gloo'
+    pairs = [str(part) for option, value in settings.items() if value is not None for part in (option, value)]
+    engine = '--mpi' if options.launcher == 'mpi' else '--gloo'
     # In containers, programs of packages are not where the interpreter is.
     beside = Path(python).with_name('horovodrun')
     program = str(beside) if beside.exists() else shutil.which('horovodrun') or 'horovodrun'
-    return [program, engine, '-np', str(args.ngpus), *pairs, *worker]
+    return [program, engine, '-np', str(options.ngpus), *pairs, *worker]

@@ -9,12 +9,12 @@ FIRST_PORT, NUM_PORTS = 20000, 20000
 TASKS_VARIABLE = 'SLURM_MEETING_POINT_TASKS'
 
 
-def slurm_environment(variables, args):
-    """What Horovod wants to know, from what Slurm tells a task; sets `args.ngpus` to the number of tasks.
+def slurm_environment(variables, ngpus=None):
+    """Return the number of tasks, and what Horovod needs to know of this one as environment variables.
 
     Args:
         variables: the environment of a task that srun has started.
-        args: `runner`'s options.
+        ngpus: of `runner -n`, which can be left out.
 
     Raises:
         UserError: there is no such task, or `-n` is another number.
@@ -31,11 +31,10 @@ def slurm_environment(variables, args):
         ) from None
     except ValueError as error:
         raise UserError(f'--launcher slurm: cannot make sense of {error}') from None
-    if args.ngpus not in (None, size):
-        raise UserError(f'-n {args.ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
-    args.ngpus = size
+    if ngpus not in (None, size):
+        raise UserError(f'-n {ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
     if size == 1:
-        return {}
+        return size, {}
     meeting_point = {
         'HOROVOD_GLOO_RENDEZVOUS_ADDR': first_node,
         'HOROVOD_GLOO_RENDEZVOUS_PORT': FIRST_PORT + job % NUM_PORTS,
@@ -53,7 +52,7 @@ def slurm_environment(variables, args):
         'HOROVOD_CROSS_RANK': sum(tasks > local_rank for tasks in tasks_per_node[:node]),
         'HOROVOD_CROSS_SIZE': sum(tasks > local_rank for tasks in tasks_per_node),
     }
-    return {name: str(value) for name, value in {**places, **meeting_point}.items()}
+    return size, {name: str(value) for name, value in {**places, **meeting_point}.items()}
 
 
 def parse_tasks_per_node(text):

@@ -19,9 +19,10 @@ def show_step(run, epoch, iteration, steps, recent, learning_rate, bar):
 class Recent:
     """What was trained since the last time somebody asked."""
 
-    def __init__(self, meter, args):
+    def __init__(self, meter, batch_size, has_loss):
         self._meter = meter
-        self._args = args
+        self._batch_size = batch_size
+        self._has_loss = has_loss
         self._remember()
 
     def _remember(self):
@@ -34,8 +35,8 @@ class Recent:
         meter = self._meter
         meter.wait()
         steps, examples = len(meter.latencies) - self._steps, meter.sums.examples - self._examples
-        values = {'ips': steps * self._args.batch_size / (meter.seconds - self._seconds)}
-        if examples and not self._args.no_metrics:
+        values = {'ips': steps * self._batch_size / (meter.seconds - self._seconds)}
+        if examples and self._has_loss:
             values['loss'] = (meter.sums.loss - self._loss) / examples
         self._remember()
         return values

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,6 +32,16 @@ def add_log_args(parser):
     return group
 
 
+@dataclass(frozen=True)
+class LogOptions:
+    """The options of the same names: a folder, names of files in it, and TensorBoard's folder or None."""
+
+    workspace: Path
+    log: str
+    dllogger_log: str
+    tensorboard: Path
+
+
 class _TerminalHandler(logging.Handler):
     """Prints to stdout, above the progress bar where there is one."""
 
@@ -44,10 +55,11 @@ class RunLog:
     """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing.
 
     Args:
+        options: `LogOptions`.
         is_resumed: whether the run goes on in the files that are there.
     """
 
-    def __init__(self, args, is_writer, is_resumed=False):
+    def __init__(self, options, is_writer, is_resumed=False):
         self._is_writer = is_writer
         # A launcher that shows our output on a terminal says so.
         self.shows_progress = is_writer and (sys.stderr.isatty() or 'PROGRESS_BAR' in os.environ)
@@ -58,9 +70,9 @@ class RunLog:
         if is_writer:
             mode = 'a' if is_resumed else 'w'
             self._text.addHandler(_TerminalHandler())
-            self._text.addHandler(logging.FileHandler(args.workspace / args.log, mode=mode, encoding='utf-8'))
-            self._lines = DLLoggerFile(args.workspace / args.dllogger_log, mode)
-            self._board = make_board(args.tensorboard) if args.tensorboard else None
+            self._text.addHandler(logging.FileHandler(options.workspace / options.log, mode=mode, encoding='utf-8'))
+            self._lines = DLLoggerFile(options.workspace / options.dllogger_log, mode)
+            self._board = make_board(options.tensorboard) if options.tensorboard else None
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.options import comma_separated
-from imagenet.launcher import ranks
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx
 from imagenet.runtime.distributed import local_rank, size
@@ -39,24 +38,26 @@ def add_device_args(parser):
     )
 
 
-def choose_device(args):
-    """Makes 'cpu' or 'gpu' of `--device auto`."""
-    if args.device == 'auto':
-        args.device = 'gpu' if count_gpus() else 'cpu'
+def choose_device(device):
+    """Return 'cpu' or 'gpu' for --device, which may be 'auto'."""
+    if device == 'auto':
+        return 'gpu' if count_gpus() else 'cpu'
+    return device
 
 
-def resolve_device(args):
-    """Decides what depends on the device, once.
+def choose_dtype(device, dtype, amp):
+    """Return the precision of the network for --dtype, which may be None, and --amp.
 
     Raises:
-        UserError: the machine cannot do what the options ask for.
+        UserError: the device cannot compute in it.
     """
-    if args.device == 'gpu':
-        check_gpus(max(ranks.local_size(), max(args.gpus) + 1))
-    if args.dtype is None:
-        args.dtype = 'float16' if args.device == 'gpu' and not args.amp else 'float32'
-    if args.device == 'cpu' and args.dtype == 'float16':
+    if dtype is None:
+        return 'float16' if device == 'gpu' and not amp else 'float32'
+    if device == 'cpu' and dtype == 'float16':
         raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
+    if amp and dtype == 'float16':
+        raise UserError('--amp with --dtype float16: it chooses precisions itself; use --dtype float32')
+    return dtype
 
 
 def check_gpus(needed):
@@ -89,13 +90,13 @@ def count_gpus():
     return count
 
 
-def local_devices(args):
-    """The devices that this process computes on.
+def local_devices(device, gpus):
+    """Return the devices that this process computes on.
 
     Args:
-        args: options with `device` ('cpu' or 'gpu') and `gpus` (a list of numbers).
+        device: 'cpu' or 'gpu'.
+        gpus: numbers of the devices of a single process; a CPU can be several, which is good for trying things out.
     """
     if size() > 1:
-        return [mx.cpu() if args.device == 'cpu' else mx.gpu(local_rank())]
-    # A CPU can be several devices, which is good for trying things out.
-    return [mx.Context(args.device, index) for index in args.gpus]
+        return [mx.cpu() if device == 'cpu' else mx.gpu(local_rank())]
+    return [mx.Context(device, index) for index in gpus]

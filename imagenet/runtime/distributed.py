@@ -35,19 +35,19 @@ _horovod = None
 _broadcasts = 0
 
 
-def load_horovod(args):
+def load_horovod(kv_store, device):
     """Horovod's module for MXNet.
 
     Raises:
         UserError: it is not there, cannot do what the device needs, or is not wanted for several processes.
     """
-    if args.kv_store != 'horovod':
-        raise UserError(f'--kv-store {args.kv_store} with {ranks.size()} processes: use --kv-store horovod')
+    if kv_store != 'horovod':
+        raise UserError(f'--kv-store {kv_store} with {ranks.size()} processes: use --kv-store horovod')
     try:
         import horovod.mxnet
     except ImportError as error:
         raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from None
-    if args.device == 'gpu' and not horovod.mxnet.cuda_built():
+    if device == 'gpu' and not horovod.mxnet.cuda_built():
         raise UserError(
             'Horovod here averages gradients on CPUs only: run scripts/setup.sh --gpu where a CUDA 11 toolkit is, or '
             'for the GPUs of one machine use --kv-store device'
@@ -55,7 +55,7 @@ def load_horovod(args):
     return horovod.mxnet
 
 
-def initialize(args):
+def initialize(kv_store, device):
     """Joins the other processes, where there are any.
 
     Raises:
@@ -64,7 +64,7 @@ def initialize(args):
     global _horovod
     if ranks.size() == 1:
         return
-    horovod = load_horovod(args)
+    horovod = load_horovod(kv_store, device)
     meet(os.environ)
     horovod.init()
     _horovod = horovod

@@ -6,13 +6,16 @@ from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 
 
-def seed_everything(args):
-    """Seeds MXNet and NumPy alike on all processes; a seed that was not given is drawn on rank 0."""
-    if args.seed is None:
-        drawn = np.random.SeedSequence().entropy % 2**31 if distributed.rank() == 0 else 0
-        args.seed = int(distributed.allreduce_sum([drawn])[0])
-    mx.random.seed(args.seed)
-    np.random.seed(args.seed)
+def draw_seed():
+    """Return a seed, the same on all ranks."""
+    drawn = np.random.SeedSequence().entropy % 2**31 if distributed.rank() == 0 else 0
+    return int(distributed.allreduce_sum([drawn])[0])
+
+
+def seed_everything(seed):
+    """Seed MXNet and NumPy."""
+    mx.random.seed(seed)
+    np.random.seed(seed)
 
 
 def derive_seed(seed, *path):

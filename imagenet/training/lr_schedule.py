@@ -6,14 +6,17 @@ Residual Learning" (arXiv:1512.03385), section 3.4.
 """
 
 import math
+from dataclasses import dataclass
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import comma_separated
+from imagenet.common.options import comma_separated, number
 
 
 def add_schedule_args(parser):
     group = parser.add_argument_group('Learning rate')
-    group.add_argument('--lr', type=float, default=0.1, help='learning rate after the warm-up (default: %(default)s)')
+    group.add_argument(
+        '--lr', type=number(at_least=0), default=0.1, help='learning rate after the warm-up (default: %(default)s)'
+    )
     group.add_argument(
         '--lr-schedule',
         choices=('multistep', 'cosine'),
@@ -22,27 +25,40 @@ def add_schedule_args(parser):
     )
     group.add_argument(
         '--lr-steps',
-        type=comma_separated(float),
+        type=comma_separated(number(at_least=0)),
         default=(),
         help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
     )
-    group.add_argument('--lr-factor', type=float, default=0.256, help='(default: %(default)s)')
+    group.add_argument('--lr-factor', type=number(at_least=0), default=0.256, help='(default: %(default)s)')
     group.add_argument(
-        '--warmup-epochs', type=float, default=5, help='epochs of linear warm-up from 0 (default: %(default)s)'
+        '--warmup-epochs',
+        type=number(at_least=0),
+        default=5,
+        help='epochs of linear warm-up from 0 (default: %(default)s)',
     )
     return group
 
 
-def check_schedule_args(args):
-    """Raises `UserError` for rates and epochs that make no schedule."""
-    for name in ('lr', 'warmup_epochs', 'lr_factor'):
-        value = getattr(args, name)
-        if not 0 <= value < math.inf:
-            raise UserError(f'--{name.replace("_", "-")} {value:g}: needed is a number of at least 0')
-    if any(step < 0 for step in args.lr_steps) or sorted(args.lr_steps) != list(args.lr_steps):
-        raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in args.lr_steps)}: needed are rising epochs')
-    if args.lr_schedule == 'multistep' and not args.lr_steps:
-        raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """The options of the same names.
+
+    Raises:
+        UserError: the epochs of --lr-steps make no schedule.
+    """
+
+    lr: float
+    lr_schedule: str
+    lr_steps: tuple
+    lr_factor: float
+    warmup_epochs: float
+    num_epochs: int
+
+    def __post_init__(self):
+        if sorted(self.lr_steps) != list(self.lr_steps):
+            raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in self.lr_steps)}: epochs must rise')
+        if self.lr_schedule == 'multistep' and not self.lr_steps:
+            raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
 
 
 def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
@@ -78,10 +94,12 @@ def with_warmup(peak, warmup_epochs, decay):
     return learning_rate
 
 
-def get_schedule(args):
-    """The run's learning rate as a function of the epochs done so far, with a fraction inside an epoch."""
+def get_schedule(options):
+    """Return the learning rate as a function of the epochs done so far, which may be a fraction."""
     decays = {
-        'cosine': lambda epoch: cosine(epoch, args.num_epochs, args.warmup_epochs, args.lr_steps, args.lr_factor),
-        'multistep': lambda epoch: multistep(epoch, args.lr_steps, args.lr_factor),
+        'cosine': lambda epoch: cosine(
+            epoch, options.num_epochs, options.warmup_epochs, options.lr_steps, options.lr_factor
+        ),
+        'multistep': lambda epoch: multistep(epoch, options.lr_steps, options.lr_factor),
     }
-    return with_warmup(args.lr, args.warmup_epochs, decays[args.lr_schedule])
+    return with_warmup(options.lr, options.warmup_epochs, decays[options.lr_schedule])

@@ -5,7 +5,7 @@ import os
 
 from tabulate import tabulate
 
-from imagenet.common.errors import UserError
+from imagenet.common.options import integer
 from imagenet.runtime.compat import mx
 
 # The first steps make the graph and choose algorithms.
@@ -20,7 +20,7 @@ def add_profiling_args(parser):
     group = parser.add_argument_group('Profiling')
     group.add_argument(
         '--profile',
-        type=int,
+        type=integer(at_least=1),
         metavar='N',
         help=f'profile N steps of training, or of --mode val, after the first {STEPS_BEFORE}: writes {TRACE_NAME} in '
         f'the workspace, for chrome://tracing, and prints the {OPERATORS_SHOWN} operators that take most time',
@@ -28,12 +28,8 @@ def add_profiling_args(parser):
     return group
 
 
-def check_profiling_args(args):
-    """Raises `UserError` for a number of steps that is none; has MXNet run its operators one by one."""
-    if args.profile is None:
-        return
-    if args.profile < 1:
-        raise UserError(f'--profile {args.profile}: needed is at least 1 step')
+def run_operators_one_by_one():
+    """Has MXNet run its operators one by one, so that each can be timed; to be called before it runs any."""
     os.environ.update(SINGLE_OPERATORS)
 
 
@@ -41,14 +37,14 @@ class Profiler:
     """Counts the steps that a loop takes, and profiles those that were asked for; nothing without `--profile`.
 
     Args:
-        args: options with `profile` and `workspace`.
+        steps: of --profile; None profiles nothing.
+        folder: where the trace goes.
         log: a `RunLog`.
-        is_profiled: whether this is the process that does it.
     """
 
-    def __init__(self, args, log, is_profiled):
-        self._steps = args.profile if is_profiled else None
-        self._trace = args.workspace / TRACE_NAME
+    def __init__(self, steps, folder, log):
+        self._steps = steps
+        self._trace = folder / TRACE_NAME
         self._log = log
         self._done = 0
         self._is_written = False

@@ -1,5 +1,7 @@
 """One step of training: loss, mixup, gradients, update, and what keeps float16 and averaged weights going."""
 
+from dataclasses import dataclass
+
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 from imagenet.training.ema import AveragedParameters
@@ -7,12 +9,32 @@ from imagenet.training.loss_scaling import DynamicScale, FixedScale
 from imagenet.training.losses import CrossEntropy, PlainLoss
 from imagenet.training.metrics import BatchStatistics
 from imagenet.training.mixup import MixupLoss
-from imagenet.training.optimizer import exempt_from_weight_decay, make_optimizer
+from imagenet.training.optimizer import exempt_from_weight_decay
 from imagenet.training.timing import CommunicationTimer
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """The options of the same names; `batch_size` is that of all ranks together."""
+
+    batch_size: int
+    num_classes: int
+    label_smoothing: float
+    mixup: float
+    grad_accum_steps: int
+    grad_clip_norm: float
+    ema_decay: float
+    amp: bool
+    no_metrics: bool
+    seed: int
 
 
 class TrainingStep:
     """Forward, backward and update of a batch, pushed to the devices without waiting for any of them.
+
+    Args:
+        optimizer: one of MXNet's.
+        options: `StepOptions`.
 
     Attributes:
         trainer: Gluon's trainer, with the optimizer's state.
@@ -21,25 +43,27 @@ class TrainingStep:
         communication: a `CommunicationTimer`, which the loop replaces at the begin of an epoch.
     """
 
-    def __init__(self, args, net, devices):
+    def __init__(self, net, devices, optimizer, options):
         params = net.collect_params()
         exempt_from_weight_decay(params)
-        self._args = args
+        self._options = options
         self._net = net
-        cross_entropy = CrossEntropy(args.label_smoothing)
-        self._statistics = BatchStatistics(args.num_classes)
+        cross_entropy = CrossEntropy(options.label_smoothing)
+        self._statistics = BatchStatistics(options.num_classes)
         for block in (cross_entropy, self._statistics):
             block.hybridize(static_alloc=True, static_shape=True)
-        self._loss = MixupLoss(cross_entropy, args.mixup, args.seed) if args.mixup else PlainLoss(cross_entropy)
+        self._loss = (
+            MixupLoss(cross_entropy, options.mixup, options.seed) if options.mixup else PlainLoss(cross_entropy)
+        )
         self._trained = [param for param in params.values() if param.grad_req != 'null']
-        if args.grad_accum_steps > 1:
+        if options.grad_accum_steps > 1:
             for param in self._trained:
                 param.grad_req = 'add'
         self._running = [param for param in params.values() if param.grad_req == 'null']
-        self.trainer = distributed.make_trainer(params, make_optimizer(args), devices)
+        self.trainer = distributed.make_trainer(params, optimizer, devices)
         self.communication = CommunicationTimer()
-        self.loss_scale = DynamicScale() if args.amp else FixedScale()
-        self.average = None if args.ema_decay is None else AveragedParameters(params, args.ema_decay)
+        self.loss_scale = DynamicScale() if options.amp else FixedScale()
+        self.average = None if options.ema_decay is None else AveragedParameters(params, options.ema_decay)
 
     def __call__(self, batches, learning_rate, epoch, iteration):
         """Takes one step.
@@ -47,10 +71,10 @@ class TrainingStep:
         Returns:
             Per device what `StepMeter.count` takes: its `BatchStatistics`, or only its losses with `--no-metrics`.
         """
-        update_in_epoch, batch_of_update = divmod(iteration, self._args.grad_accum_steps)
+        update_in_epoch, batch_of_update = divmod(iteration, self._options.grad_accum_steps)
         if batch_of_update == 0:
             self.communication.begin(update_in_epoch)
-        running = self._copy_running_statistics() if self._args.amp else None
+        running = self._copy_running_statistics() if self._options.amp else None
         outputs = []
         with mx.autograd.record():
             for device_index, batch in enumerate(batches):
@@ -59,27 +83,27 @@ class TrainingStep:
         losses = [loss for _, loss, _ in outputs]
         scale = self.loss_scale.value
         mx.autograd.backward(losses, None if scale == 1 else [mx.nd.ones_like(loss) * scale for loss in losses])
-        if batch_of_update == self._args.grad_accum_steps - 1:
+        if batch_of_update == self._options.grad_accum_steps - 1:
             if not self._update(learning_rate, scale):
                 self._restore_running_statistics(running)
             self.communication.end()
-        if self._args.no_metrics:
+        if self._options.no_metrics:
             return losses
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
     def _update(self, learning_rate, scale):
         """Updates the parameters from the gradients of all processes; False where they have overflowed."""
-        examples = self._args.batch_size * self._args.grad_accum_steps
+        examples = self._options.batch_size * self._options.grad_accum_steps
         self.trainer.set_learning_rate(learning_rate)
         self.communication.run(self.trainer.allreduce_grads)
         is_finite = self.loss_scale.allows([param.list_grad()[0] for param in self._trained])
         if is_finite:
-            if self._args.grad_clip_norm is not None:
-                self._clip_gradients(self._args.grad_clip_norm * examples * scale)
+            if self._options.grad_clip_norm is not None:
+                self._clip_gradients(self._options.grad_clip_norm * examples * scale)
             self.trainer.update(examples // distributed.size() * scale)
             if self.average is not None:
                 self.average.update()
-        if self._args.grad_accum_steps > 1:
+        if self._options.grad_accum_steps > 1:
             for param in self._trained:
                 param.zero_grad()
         return is_finite

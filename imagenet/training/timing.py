@@ -18,8 +18,8 @@ class StepMeter:
     end of the step before it.
 
     Args:
-        args: options with `num_classes`, `no_metrics` and `amp`.
-        progress: a `resume.Progress`: what was counted of this epoch before.
+        options: `StepOptions`.
+        progress: a `Progress`: what was counted of this epoch before.
 
     Attributes:
         sums: `Sums` of the steps that are done; with `--no-metrics`, of their number of examples alone.
@@ -28,13 +28,13 @@ class StepMeter:
         iteration: steps of the epoch that are done.
     """
 
-    def __init__(self, args, progress_bar, progress):
+    def __init__(self, options, progress_bar, progress):
         # They are of all processes together, and will be added up over these.
         self.sums = Sums(*progress.sums) if distributed.rank() == 0 else Sums()
         self.latencies = list(progress.latencies)
         self.seconds = progress.seconds
         self.iteration = progress.iteration
-        self._args = args
+        self._options = options
         self._epoch = progress.epoch
         self._progress_bar = progress_bar
         self._error = None
@@ -94,16 +94,16 @@ class StepMeter:
         self._progress_bar.update()
 
     def _add_of_device(self, results, examples):
-        loss = float(results.sum() if self._args.no_metrics else results[0])
+        loss = float(results.sum() if self._options.no_metrics else results[0])
         if not math.isfinite(loss):
             # With loss scaling, that is for it to see to; such a step is skipped, and not counted.
-            if self._args.amp:
+            if self._options.amp:
                 return
             raise NonFiniteError(f'the loss is {loss} in epoch {self._epoch + 1}, iteration {self.iteration}')
-        if self._args.no_metrics:
+        if self._options.no_metrics:
             self.sums.examples += examples
         else:
-            self.sums.add(results, examples, self._args.num_classes)
+            self.sums.add(results, examples, self._options.num_classes)
 
 
 class CommunicationTimer:

@@ -1,0 +1,36 @@
+"""What every data backend needs to know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The options of the same names; `batch_size` is that of all ranks together. A backend adds its own."""
+
+    data_train: Path
+    data_train_idx: Path
+    data_val: Path
+    data_val_idx: Path
+    num_examples: int
+    num_classes: int
+    batch_size: int
+    seed: int
+    device: str
+    dtype: str
+    input_layout: str
+    image_shape: tuple
+    rgb_mean: tuple
+    rgb_std: tuple
+    data_val_resize: int
+    dali_separ_val: bool
+
+    @property
+    def evaluation(self):
+        return EvaluationOptions(self.image_shape, self.data_val_resize, self.rgb_mean, self.rgb_std)
+
+    @property
+    def form(self):
+        return InputForm(self.image_shape, self.input_layout, self.dtype)
