@@ -9,9 +9,7 @@ demo=${DEMO:-demo}
 raw=$demo/raw
 data=$demo/digits
 run=$demo/run
-# What evaluation has to know of the training.
-network=(--device cpu --data-root "$data" --image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64
-  ${DATA_BACKEND:+--data-backend "$DATA_BACKEND"})
+digits=(@recipes/digits.args --device cpu --data-root "$data" -b 64 ${DATA_BACKEND:+--data-backend "$DATA_BACKEND"})
 
 if [ ! -d "$data" ]; then
   echo "== preparing 5000 handwritten digits in $data"
@@ -22,18 +20,17 @@ fi
 # Every demo starts a run of its own.
 rm -rf "$run"
 echo "== training a ResNet-18 for 8 epochs"
-./runner -n 1 "${network[@]}" --num-classes 10 -e 8 --warmup-epochs 1 --random-mirror 0 --min-random-area 0.7 \
-  --seed 1 --workspace "$run" "$@"
+./runner "${digits[@]}" --seed 1 --workspace "$run" "$@"
 
 echo "== validating the saved checkpoint"
-./runner "${network[@]}" --mode val --load "$run/model_best.params" --workspace "$run/validation"
+./runner "${digits[@]}" -e 1 --mode val --load "$run/model_best.params" --workspace "$run/validation"
 
 echo "== making an int8 network of it"
-./runner "${network[@]}" --mode calibrate --load "$run/model_best.params" --workspace "$run/calibration"
+./runner "${digits[@]}" -e 1 --mode calibrate --load "$run/model_best.params" --workspace "$run/calibration"
 
 image=$(find "$raw/val/7_seven" -name '*.jpg' | sort | head -n 1)
 echo "== classifying $image in int8"
-./runner "${network[@]}" --mode pred --load "$run/model_best-int8" --data-pred "$image"
+./runner "${digits[@]}" -e 1 --mode pred --load "$run/model_best-int8" --data-pred "$image"
 
 .venv/bin/python report.py plot "$run/report.json" -o "$run/curves.png"
 cat <<EOF

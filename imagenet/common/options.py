@@ -4,6 +4,7 @@ import argparse
 import math
 import operator
 import re
+import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields
@@ -12,12 +13,18 @@ from imagenet.common.errors import USER_ERROR_EXIT_CODE
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the options, and takes no abbreviations."""
+    """Reports wrong options in one line, takes no abbreviations, and reads further options from `@FILE`."""
 
     def __init__(self, **settings):
-        super().__init__(allow_abbrev=False, **settings)
+        super().__init__(allow_abbrev=False, fromfile_prefix_chars='@', **settings)
+
+    def convert_arg_line_to_args(self, arg_line):
+        """Return the options in a line of a recipe, which may end with a comment."""
+        return shlex.split(arg_line, comments=True)
 
     def error(self, message):
+        # What argparse says of a file behind @ is Python's own text.
+        message = re.sub(r"^\[Errno \d+\] (.+): '(.+)'$", r'@\2: cannot read this recipe (\1)', message)
         # "argument -b/--batch-size: 0: must be at least 1", as all other errors name an option and its value.
         message = re.sub(r'^argument (?:\S+/)?(-\S+): (\S+): (?=must be )', r'\1 \2: ', message)
         print(f'error: {message}; see {self.prog} --help', file=sys.stderr)
