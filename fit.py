@@ -105,7 +105,7 @@ def check_fit_args(args):
 
 @dataclass
 class Run:
-    """What training works with. `val_data` is None where nothing is validated."""
+    """What training works with. `val_data` is None if nothing is validated."""
 
     args: object
     net: object
@@ -155,7 +155,7 @@ def is_finished(args, progress):
 
 
 def train_and_validate(run):
-    """One epoch, or what is left of it: the metrics by phase, or None where a signal came in the middle."""
+    """One epoch, or what is left of it: the metrics by phase, or None if a signal came in the middle."""
     training = train_epoch(run)
     if training is None:
         return None
@@ -234,7 +234,7 @@ def count_steps(args, data):
 
 
 def train_epoch(run):
-    """Trains what is left of an epoch; returns its metrics, or None where a signal came before its end.
+    """Trains what is left of an epoch; returns its metrics, or None if a signal came before its end.
 
     The loop pushes steps to the devices and never waits for one, except every `--disp-batches` and at the end; a
     `StepMeter` counts them as they are done.
@@ -301,7 +301,7 @@ def average_running_statistics(net):
 
 
 def validate(args, net, data, log, stop=None, profiler=None):
-    """Scores every example of the validation set once; returns the metrics, or None where a signal came.
+    """Scores every example of the validation set once; returns the metrics, or None if a signal came.
 
     A batch's latency is from data ready to result on the host. The time of the whole counts reading, too.
 

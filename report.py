@@ -163,7 +163,7 @@ LINE_STYLES = {'train': '-', 'val': '--', 'ema': ':'}
 
 
 def plot(paths, reports, output):
-    """Draws curves over epochs into a picture: a colour for each metric, or for each run where there are several."""
+    """Draws curves over epochs into a picture: a colour for each metric, or for each run if there are several."""
     # Imported here, since nothing else may wait for it.
     import matplotlib
 

@@ -212,7 +212,7 @@ def check_batch_size(args):
 
 
 def classes_of(path):
-    """The number of classes of the network of `--load`, or None where its file does not say."""
+    """The number of classes of the network of `--load`, or None if its file does not say."""
     prefix = int8_prefix(path)
     return count_classes(path) if prefix is None else read_int8_description(prefix)['network'].get('num_classes')
 

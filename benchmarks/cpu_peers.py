@@ -136,7 +136,7 @@ class Case:
     Attributes:
         turns: for each, images/s, the machine's pace meanwhile (see `pace` of peer_worker.py), and the share of the
             cores' time that others had (see `seconds_of_others`).
-        difference: of its logits from this package's, relative to their norm; None where nobody compares.
+        difference: of its logits from this package's, relative to their norm; None if nobody compares.
         failure: why there are no more turns, in a line; or None.
     """
 
@@ -153,7 +153,7 @@ class Case:
 
     @property
     def images_per_gflop(self):
-        """Images/s for each GFLOP/s of the machine's pace: the median over the turns; NaN where there are none."""
+        """Images/s for each GFLOP/s of the machine's pace: the median over the turns; NaN if there are none."""
         return statistics.median([turn.ips / turn.gflops for turn in self.turns] or [math.nan])
 
     def take_turn(self, folder, python):
@@ -288,7 +288,7 @@ def describe_machine(python):
 
 
 def best_of(cases, task, batch_size, precision, names):
-    """The best of the peers whose names start with one of these, in images/s for a GFLOP/s; NaN where there is none."""
+    """The best of the peers whose names start with one of these, in images/s for a GFLOP/s; NaN if there is none."""
     wanted = (task, batch_size, precision)
     found = [case for case in cases if (case.task, case.batch_size, case.peer.precision) == wanted and case.turns]
     return max((case.images_per_gflop for case in found if case.peer.name.startswith(names)), default=math.nan)

@@ -4,7 +4,7 @@ A `LayerKit` is handed to every block of a network. It knows the settings that h
 batch normalisation, fusion) and makes the layers, so that an architecture reads like its table in the paper. Every
 layer knows its number of input channels: parameter shapes never wait for data.
 
-Every layer says in which layout it takes and gives its images (`input_layout`, `output_layout`; None where it does not
+Every layer says in which layout it takes and gives its images (`input_layout`, `output_layout`; None if it does not
 care), and a `Sequential` transposes between two neighbours that disagree, and only there. A transpose owns no name, and
 a fused layer the same parameters as its separate operators: the names of a network's parameters follow from its
 architecture alone.
@@ -144,7 +144,7 @@ FusedLayers = namedtuple('FusedLayers', 'norm_relu norm_add_relu')
 
 
 def find_fused_layers(device, operators=mx.sym):
-    """The fused layers that this MXNet has for a device, None where it has none.
+    """The fused layers that this MXNet has for a device, None if it has none.
 
     Args:
         device: 'cpu' or 'gpu'.
@@ -160,7 +160,7 @@ def find_fused_layers(device, operators=mx.sym):
 
 
 def choose_layer(is_wanted, fused, separate, option):
-    """The fused layer where it is wanted and there is one; where there is none, the log says what is used instead."""
+    """The fused layer where it is wanted and there is one; if there is none, the log says what is used instead."""
     if is_wanted and fused is None:
         logging.getLogger('imagenet').info(
             '%s 1: this MXNet has no such operator for this device; separate ones compute the same', option

@@ -35,7 +35,7 @@ def _first(names):
 
 
 def count_classes(path):
-    """The number of classes of the network that a parameter file belongs to; None where it does not say."""
+    """The number of classes of the network that a parameter file belongs to; None if it does not say."""
     matrices = [array for array in read_arrays(path).values() if array.ndim == 2]
     return matrices[0].shape[0] if len(matrices) == 1 else None
 

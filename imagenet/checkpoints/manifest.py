@@ -51,7 +51,7 @@ def manifest_path(workspace, prefix):
 
 
 def read_manifest(path):
-    """(`Progress`, parts) of a checkpoint, after comparing each part with its checksum; None where there is none.
+    """(`Progress`, parts) of a checkpoint, after comparing each part with its checksum; None if there is none.
 
     Raises:
         UserError: it is damaged.

@@ -70,7 +70,7 @@ def set_canonical(net, arrays):
 
 
 def canonical_arrays(net):
-    """Copies of the network's values in canonical form, by name; MXNet makes them when it comes to it."""
+    """Return copies of the network's values in canonical form, by name, made asynchronously by MXNet's engine."""
     return {
         name: to_canonical(name, param.data(param.list_ctx()[0]), net.weight_layout).as_in_context(mx.cpu())
         for name, param in named_parameters(net).items()

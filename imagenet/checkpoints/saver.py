@@ -1,8 +1,8 @@
-"""Going on where a run was stopped: all that it needs, saved so that a kill at any moment leaves a whole checkpoint.
+"""Resuming a run: checkpoints that stay consistent if the process is killed at any time.
 
 A checkpoint is a manifest, `PREFIX_resume.json`, and the parts that it names with their SHA-256: parameters, the state
-of the optimizer with its float32 master weights, averaged parameters. Parts are canonical arrays (see checkpoint.py),
-so that a run goes on in another layout, too. New parts are written under new names, then the manifest is replaced, then
+of the optimizer with its float32 master weights, averaged parameters. Parts are canonical arrays (see parameters.py),
+so that a run can resume in another layout. New parts are written under new names, then the manifest is replaced, then
 the old parts are removed: whenever that stops, the manifest names whole files.
 
 All random numbers follow from the seed, the epoch, the step and the rank, so the seed in the manifest is the random

@@ -20,7 +20,7 @@ OPTIMIZER_COUNTERS = ('num_update', 'm_schedule')
 
 
 def snapshot(net, step):
-    """Copies of all arrays of a checkpoint, by part. MXNet makes them when it comes to it: this waits for nothing."""
+    """Return copies of all arrays of a checkpoint, by part, made asynchronously by MXNet's engine."""
     parts = {'parameters': canonical_arrays(net), 'optimizer': _optimizer_arrays(net, step.trainer)}
     if step.average is not None:
         parts['average'] = average_arrays(net, step.average)
@@ -144,6 +144,6 @@ def check_same_start(net, step, progress):
         **{f"the optimizer's {name}": value for name, value in counters(step.trainer.optimizer).items()},
     }
     whole = hashlib.sha256(json.dumps([digests, numbers]).encode()).hexdigest()
-    # The digests of all arrays are only sent round where there is something to find.
+    # The digests of all arrays are only sent round if there is something to find.
     if len(set(distributed.gather_json(whole))) > 1:
         distributed.check_alike({**digests, **numbers}, 'the start or the resume of this run has gone wrong')

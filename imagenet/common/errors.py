@@ -1,4 +1,4 @@
-"""What went wrong, for people: one line that names the option or file, what was found, and what to do."""
+"""Errors for people: one line that names the option or file, what was found, and what to do."""
 
 import os
 import sys
@@ -13,36 +13,35 @@ BROKEN_PIPE_EXIT_CODE = 141
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: a wrong option, a missing or damaged file, an impossible combination.
+    """An error that the user can fix: a wrong option, a missing or damaged file, an impossible combination.
 
-    The message is a single line that says what was wrong and what to do. `one_line_errors` shows it in place of a
-    traceback.
+    The message is one line: what is wrong, and what to do. `one_line_errors` prints it instead of a traceback.
     """
 
     exit_code = USER_ERROR_EXIT_CODE
 
 
 class NonFiniteError(UserError):
-    """Training has come to numbers that are none; it ends with an exit code of its own."""
+    """The loss became NaN or infinite; the run ends with exit code 3."""
 
     exit_code = NON_FINITE_EXIT_CODE
 
 
 class LostProcessError(UserError):
-    """Another process of the run has ended, so this one has to; what that one says is the cause."""
+    """Another rank died, so this one stops; the other rank's message names the cause."""
 
     exit_code = LOST_PROCESS_EXIT_CODE
 
 
 @contextmanager
 def one_line_errors(show=True):
-    """Ends the program with one line on stderr and the error's exit code where the block raises a `UserError`.
+    """End the program with one line on stderr and the error's exit code if the block raises a `UserError`.
 
-    Ctrl-C ends it with exit code 130, and a reader of its output that is gone with 141, as a shell expects.
+    Ctrl-C ends it with exit code 130, a closed output pipe with 141, as shells expect.
 
     Args:
-        show: a callable or bool, asked at the time of the error, that says whether this process prints the line;
-            of many workers with the same mistake, one is enough.
+        show: whether this process prints the line, a bool or a function that is called when the error occurs. If many
+            workers have the same error, one line is enough.
     """
     try:
         yield
@@ -53,6 +52,6 @@ def one_line_errors(show=True):
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED_EXIT_CODE)
     except BrokenPipeError:
-        # What Python still has to write at its end would raise once more.
+        # Otherwise Python would raise again when it flushes its output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE_EXIT_CODE)

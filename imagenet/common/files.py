@@ -51,7 +51,7 @@ def write_json(path, content):
 
 
 def check_new(paths):
-    """Raises `UserError` where one of these files exists, or could not be written."""
+    """Raises `UserError` if one of these files exists, or could not be written."""
     for path in map(Path, paths):
         if path.exists():
             raise UserError(f'{path}: this file exists; choose other names with -o, or remove it')

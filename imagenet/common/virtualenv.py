@@ -18,7 +18,7 @@ def find_python():
 
 
 def use_environment(*packages):
-    """Starts this program anew with the interpreter of the environment, where this one lacks a package."""
+    """Starts this program again with the interpreter of the environment, where this one lacks a package."""
     python = find_python()
     is_here = all(importlib.util.find_spec(package) for package in packages)
     # Not resolved: an environment's interpreter is a link to the one that it was made with.

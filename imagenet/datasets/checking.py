@@ -37,7 +37,7 @@ IMAGE_FAULTS = {
     CUT_SHORT: ('cut short', 'JPEG is cut short'),
 }
 
-# `record` and `offset`, the record's number and its first byte, are None where there is none.
+# `record` and `offset`, the record's number and its first byte, are None if there is none.
 Problem = namedtuple('Problem', 'kind message record offset')
 Index = namedtuple('Index', 'keys offsets')
 
@@ -62,11 +62,11 @@ class CheckedFile:
     """What is known of a record file after all of it was read.
 
     Args:
-        classes: their names, or None where nobody named them.
+        classes: their names, or None if nobody named them.
         rows: what `read_rows` gives.
 
     Attributes:
-        index: an `Index`, or None where there is none to be used.
+        index: an `Index`, or None if there is none to be used.
         records: a `ROW` for each record, in the order of the file.
         numbers: the records' lines in the index; -1 for a record that is not there.
         problems: a list of `Problem`.

@@ -9,7 +9,7 @@ IMAGENET_CLASS_FILE = Path(__file__).resolve().with_name('imagenet_classes.txt')
 
 
 def read_class_names(folder):
-    """The lines of a folder's `classes.txt`, or None where there is none.
+    """The lines of a folder's `classes.txt`, or None if there is none.
 
     Raises:
         UserError: the file is not text.

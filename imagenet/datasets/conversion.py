@@ -15,7 +15,7 @@ STARTS_OF_KEPT_FORMATS = (JPEG_START, b'\x89PNG\r\n\x1a\n')
 MAX_FILE_BYTES = (1 << LENGTH_BITS) - 1 - IMAGE_HEADER.size
 MAX_JPEG_SIDE = 65500
 
-# `image` is what goes into the record, None where there is a problem.
+# `image` is what goes into the record, None if there is a problem.
 Converted = namedtuple('Converted', 'label path image problem')
 
 

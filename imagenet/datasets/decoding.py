@@ -21,7 +21,7 @@ def decode_image(encoded):
         encoded: the file's bytes.
 
     Returns:
-        A uint8 array `(H, W, 3)`, the channels in the order blue, green, red; None where it cannot be decoded.
+        A uint8 array `(H, W, 3)`, the channels in the order blue, green, red; None if it cannot be decoded.
     """
     image = _decode(encoded)
     if image is None and bytes(encoded[:3]) == JPEG_START:

@@ -122,7 +122,7 @@ def _cannot_read(error):
 
 
 def problem_of_name(name):
-    """Why a file of this name is not packed; None where it is."""
+    """Why a file of this name is not packed; None if it is."""
     if name.startswith('.'):
         return 'a hidden file'
     if Path(name).suffix.lower() not in EXTENSIONS:
@@ -133,7 +133,7 @@ def problem_of_name(name):
 
 
 def check_class_name(name, folder):
-    """Raises `UserError` where `classes.txt` cannot hold the name."""
+    """Raises `UserError` if `classes.txt` cannot hold the name."""
     if breaks_lists(name):
         raise UserError(f'{printable(folder)}: a tab or a line break in the name of a class; rename the folder')
     try:

@@ -61,7 +61,7 @@ def prepare(raw, out, options, threads):
 
 
 def check_out(out):
-    """Raises `UserError` where there is something; an empty folder is removed."""
+    """Raises `UserError` if there is something; an empty folder is removed."""
     if out.exists():
         try:
             out.rmdir()
@@ -115,7 +115,7 @@ class State:
 
 
 def read_state(work, options):
-    """The `State` of a run that was stopped; None where there is nothing to go on with.
+    """The `State` of a run that was stopped; None if there is nothing to go on with.
 
     Raises:
         UserError: the run had other options.

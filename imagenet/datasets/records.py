@@ -119,7 +119,7 @@ def check_record_file(record_path, idx_path, num_classes):
 
 
 def _read_record_header(file, offset):
-    """(continuation flag, payload length) of the record at a byte offset; None where no record starts."""
+    """(continuation flag, payload length) of the record at a byte offset; None if no record starts."""
     file.seek(offset)
     header = file.read(RECORD_HEADER.size)
     if len(header) < RECORD_HEADER.size:
@@ -129,7 +129,7 @@ def _read_record_header(file, offset):
 
 
 def _end_of_record(file, offset):
-    """The byte after the record at an offset, its padding and further pieces included; None where no record starts."""
+    """The byte after the record at an offset, its padding and further pieces included; None if no record starts."""
     while True:
         header = _read_record_header(file, offset)
         if header is None:
@@ -236,7 +236,7 @@ def _magic_positions(data):
 
 
 def unpack_image(payload):
-    """The `Record` in a record's payload; None where it is too short to be one."""
+    """The `Record` in a record's payload; None if it is too short to be one."""
     if len(payload) < IMAGE_HEADER.size:
         return None
     num_labels, label, key, _ = IMAGE_HEADER.unpack_from(payload)

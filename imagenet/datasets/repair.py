@@ -59,7 +59,7 @@ def copy_records(file, folder):
 
 
 def unique_keys(file, is_right):
-    """The keys of the records that are copied: the index's or their own; None where neither are unique."""
+    """The keys of the records that are copied: the index's or their own; None if neither are unique."""
     candidates = [file.records['id'][is_right]]
     numbers = file.numbers[is_right]
     if (numbers >= 0).all():

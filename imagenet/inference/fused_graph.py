@@ -1,7 +1,7 @@
 """The network for inference: a fused graph on a CPU, an int8 network, or the network as it is.
 
 In a fused graph, convolutions take batch norm, addition and ReLU with them. oneDNN fuses what is written with separate
-operators (`optimize_for`), so a network that trains with fused blocks is built anew for inference; the parameters on
+operators (`optimize_for`), so a network that trains with fused blocks is built again for inference; the parameters on
 disk are the same. An int8 network is a graph with parameters of its own, which calibration.py makes.
 """
 
@@ -103,6 +103,6 @@ def network_of(symbol, arrays):
         # Of any precision, int8 too, which MXNet has no random numbers of.
         param.initialize(init=mx.init.Zero(), ctx=mx.cpu())
         param.set_data(arrays[name])
-    # With static shapes: without, oneDNN's primitives are made anew in each call, which takes longer than an image.
+    # With static shapes: without, oneDNN's primitives are made again in each call, which takes longer than an image.
     net.hybridize(static_alloc=True, static_shape=True)
     return net

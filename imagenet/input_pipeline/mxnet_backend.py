@@ -210,7 +210,7 @@ def _image_record_iter(options, process_batch, num_readers, num_parts, part, epo
         part_index=part,
         shuffle=True,
         # Augmentation follows from the order: it is drawn image after image from a generator that starts the same in
-        # every iterator. (`seed_aug` would start it anew at every batch, and repeat the crops of the first.)
+        # every iterator. (`seed_aug` would start it again at every batch, and repeat the crops of the first.)
         seed=derive_seed(options.seed, epoch, part),
         # Plain memory on a machine without GPUs, page-locked memory for copies to one.
         device_id=-1 if options.device == 'cpu' else distributed.local_rank(),

@@ -31,7 +31,7 @@ def validation_steps(num_examples, process_batch, num_devices):
 
 
 def check_training_steps(steps, num_examples, batch_size):
-    """Raises `UserError` where an epoch has not a single whole batch of all processes together."""
+    """Raises `UserError` if an epoch has not a single whole batch of all processes together."""
     if steps == 0:
         raise UserError(
             f'--batch-size {batch_size}: the {num_examples} training images do not fill one batch; use a smaller one'
@@ -42,7 +42,7 @@ def check_training_steps(steps, num_examples, batch_size):
 def training_order(num_examples, num_steps, batch_size, num_shards, shard, seed, epoch):
     """The examples that a shard reads in an epoch of training.
 
-    All shards together read `num_steps` whole batches of different examples, in an order that is drawn anew for every
+    All shards together read `num_steps` whole batches of different examples, in an order that is drawn again for every
     epoch. The examples left over are the next ones of a fixed list in every epoch, so that all are left out equally
     often.
 

@@ -7,18 +7,18 @@ CGROUPS = Path('/sys/fs/cgroup')
 
 
 def usable_cores():
-    """The cores that this process may run on, as a list: no more than a container's share of time is worth."""
+    """Return the cores that this process may use, limited by the container's CPU quota."""
     cores = sorted(os.sched_getaffinity(0))
     quota = cpu_quota(Path('/proc/self/cgroup'), CGROUPS)
     return cores if quota is None else cores[: max(1, int(quota))]
 
 
 def cpu_quota(membership, root):
-    """The cores' worth of time that control groups allow; None where they do not limit it.
+    """Return the CPU quota of this process's control groups in cores, or None if there is no limit.
 
     Args:
-        membership: the file in which the kernel tells a process's groups; see cgroups(7).
-        root: where their files are.
+        membership: the file that lists a process's groups; see cgroups(7).
+        root: the folder of their files.
     """
     try:
         lines = membership.read_text(encoding='utf-8').splitlines()
@@ -56,7 +56,7 @@ def _quota_of_old(folder):
 
 
 def own_cores(rank_on_host, processes_on_host):
-    """A process's share of the cores that the processes of this host have together, as a list of numbers."""
+    """Return the cores of one of several processes on this host, as a list of numbers."""
     cores = usable_cores()
     on_node = os.environ.get('SLURM_CPUS_ON_NODE')
     if on_node is not None and len(cores) * processes_on_host <= int(on_node):

@@ -1,4 +1,4 @@
-"""Starts many workers through `horovodrun`, shows what they say, passes signals on, and tells how they ended."""
+"""Runs workers through `horovodrun`, prints their output, forwards signals, and explains failures."""
 
 import ctypes
 import json
@@ -32,7 +32,7 @@ CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRU
 # Their messages are for users, and say all.
 EXPLAINED = (USER_ERROR_EXIT_CODE, NON_FINITE_EXIT_CODE)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# Whoever sends a signal to all processes of a group sends it to us, and to whoever hands it on to us.
+# A signal to the process group arrives twice: directly, and forwarded.
 SECONDS_OF_ONE_REQUEST = 0.5
 CLEAR_LINE = '\r\x1b[K'
 

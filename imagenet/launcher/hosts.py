@@ -45,7 +45,7 @@ class Host:
         return True
 
     def interface(self):
-        """The name of our interface that leads there over IPv4; None where there is none, or the host is this one."""
+        """The name of our interface that leads there over IPv4; None if there is none, or the host is this one."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 # Nothing is sent: this only looks for the way.
@@ -59,7 +59,7 @@ class Host:
 
 
 def _address_of(interface, probe):
-    """The IPv4 address of an interface as four bytes, asked through any socket; None where it has none."""
+    """The IPv4 address of an interface as four bytes, asked through any socket; None if it has none."""
     try:
         return fcntl.ioctl(probe, SIOCGIFADDR, struct.pack(f'{IFREQ_BYTES}s', interface.encode()))[ADDRESS_BYTES]
     except OSError:
@@ -138,7 +138,7 @@ class Ssh:
 
 
 def check_hosts(hosts, ssh, folder, command, environment):
-    """Lets every other host look at the options and at its own files, as one of its workers would.
+    """Run the pre-flight check on every remote host.
 
     Args:
         hosts: (host, workers) of each.

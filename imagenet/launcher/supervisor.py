@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Looks after one of many processes: keeps its output, says how it ended, and ends it when the launcher is gone.
+"""Supervises one worker: logs its output, reports its exit status, and terminates it if the launcher dies.
 
     python -m imagenet.launcher.supervisor FOLDER COMMAND ...
 

@@ -57,7 +57,7 @@ def cpu_environment(processes_on_host):
     return {
         'OMP_NUM_THREADS': str(len(own_cores(0, processes_on_host))),
         'OMP_PROC_BIND': 'true',
-        # Batches are allocated anew in each step: in huge pages, that costs a tenth less of the time for reading. And
+        # Batches are allocated again in each step: in huge pages, that costs a tenth less of the time for reading. And
         # the threshold for memory of an array's own, which otherwise moves, stays where small arrays leave no gaps.
         'GLIBC_TUNABLES': f'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={32 * MEBIBYTE}',
     }
@@ -70,7 +70,7 @@ def worker_environment(device, processes_on_host, communicates, network_interfac
         device: 'cpu' or 'gpu'.
         processes_on_host: workers that share a host.
         communicates: whether there are others to average gradients with.
-        network_interface: what they do that over; None where Horovod may choose.
+        network_interface: what they do that over; None if Horovod may choose.
     """
     variables = dict(GPU) if device == 'gpu' else cpu_environment(processes_on_host)
     if communicates:
@@ -81,7 +81,7 @@ def worker_environment(device, processes_on_host, communicates, network_interfac
 
 
 def start_with_own_cores():
-    """Starts this program anew with `cpu_environment`, unless somebody has said how many threads there shall be.
+    """Starts this program again with `cpu_environment`, unless somebody has said how many threads there shall be.
 
     These variables count when a program starts, or when MXNet is loaded.
     """

@@ -43,7 +43,7 @@ class LogOptions:
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints to stdout, above the progress bar where there is one."""
+    """Prints to stdout, above the progress bar if there is one."""
 
     def emit(self, record):
         # In one piece, or mpirun puts its tags in between.

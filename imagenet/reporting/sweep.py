@@ -53,7 +53,7 @@ class Sweep:
         self._failures[pair] = reason
 
     def value(self, pair, name):
-        """A metric; NaN where the run failed, None where it has not been yet."""
+        """A metric; NaN if the run failed, None if it has not been yet."""
         return self._metrics.get(pair, {}).get(name)
 
     def failures(self):

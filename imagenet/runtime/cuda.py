@@ -139,7 +139,7 @@ def _read_gpu(pynvml, index):
 
 
 def check_supported(driver):
-    """Raises `UserError` where MXNet's wheel cannot use this driver or one of its GPUs; a container brings its own."""
+    """Raises `UserError` if MXNet's wheel cannot use this driver or one of its GPUs; a container brings its own."""
     if not has_wheel():
         return
     if tuple(map(int, driver.version.split('.')[:2])) < LEAST_DRIVER:

@@ -61,7 +61,7 @@ def choose_dtype(device, dtype, amp):
 
 
 def check_gpus(needed):
-    """Raises `UserError` where there are not so many GPUs, or MXNet cannot use them."""
+    """Raises `UserError` if there are not so many GPUs, or MXNet cannot use them."""
     if not mx.runtime.Features().is_enabled('CUDA'):
         raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
     if cuda.has_wheel():

@@ -17,7 +17,8 @@ from imagenet.launcher import ranks
 from imagenet.runtime.compat import mx
 from imagenet.runtime.rendezvous import meet
 
-# Calls that average the gradients of a step; 0: one for each array. The host of GPUs has not the time for all 161.
+# Calls that average the gradients of a step; 0: one for each array. With GPUs, 161 separate calls would keep the host
+# busy.
 GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
 # What errors contain after another process is gone: Horovod's at the next call, Gloo's in the middle of one.
 LOST_CONNECTION = (
@@ -56,7 +57,7 @@ def load_horovod(kv_store, device):
 
 
 def initialize(kv_store, device):
-    """Joins the other processes, where there are any.
+    """Joins the other processes, if there are any.
 
     Raises:
         UserError: the launcher started several processes, and they cannot work together.
@@ -194,7 +195,7 @@ class Agreement:
         self._pending = None
 
     def any(self, answer):
-        """Whether any process said yes: now where there is one, else when the question was last asked."""
+        """Whether any process said yes: now if there is one, else when the question was last asked."""
         if size() == 1:
             return answer
         previous = self._pending

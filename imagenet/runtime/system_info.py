@@ -44,7 +44,7 @@ def code_hash():
 
 
 def horovod_operations():
-    """What Horovod was built to send gradients with, by name, or None where it does not work with MXNet."""
+    """What Horovod was built to send gradients with, by name, or None if it does not work with MXNet."""
     try:
         import horovod.mxnet as horovod
     except ImportError:

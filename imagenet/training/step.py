@@ -92,7 +92,7 @@ class TrainingStep:
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
     def _update(self, learning_rate, scale):
-        """Updates the parameters from the gradients of all processes; False where they have overflowed."""
+        """Updates the parameters from the gradients of all processes; False if they have overflowed."""
         examples = self._options.batch_size * self._options.grad_accum_steps
         self.trainer.set_learning_rate(learning_rate)
         self.communication.run(self.trainer.allreduce_grads)

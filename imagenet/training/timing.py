@@ -29,7 +29,7 @@ class StepMeter:
     """
 
     def __init__(self, options, progress_bar, progress):
-        # They are of all processes together, and will be added up over these.
+        # The restored sums already cover all ranks, so only rank 0 starts from them.
         self.sums = Sums(*progress.sums) if distributed.rank() == 0 else Sums()
         self.latencies = list(progress.latencies)
         self.seconds = progress.seconds
@@ -150,7 +150,7 @@ class CommunicationTimer:
         return time.perf_counter()
 
     def share(self):
-        """Communication's part of an update's time, the mean over processes; None where nothing was timed."""
+        """Communication's part of an update's time, the mean over processes; None if nothing was timed."""
         own = self.seconds / self.update_seconds if self.update_seconds else 0.0
         total, processes = distributed.allreduce_sum([own, self.update_seconds > 0])
         return total / processes if processes else None
