@@ -334,7 +334,7 @@ class TestBadInput:
     def test_names_of_files(self, data, tmp_path):
         assert_user_error(run(data, tmp_path, '--log', 'sub/a.log'), '--log sub/a.log', '--workspace')
         assert_user_error(run(data, tmp_path, '--model-prefix', 'sub/model'), '--model-prefix sub/model')
-        assert_user_error(run(data, tmp_path, '--log', 'report.json'), '--report report.json', 'different names')
+        assert_user_error(run(data, tmp_path, '--log', 'report.json'), '--report report.json', 'names must differ')
 
     def test_full_disk(self, data, tmp_path):
         """At two moments: in the middle of a checkpoint, and at its very end, which MXNet does not notice by itself."""
@@ -351,7 +351,7 @@ class TestBadInput:
         """The interpreter that is found has no packages at all."""
         project = shutil.copytree(PROJECT, tmp_path / 'project', ignore=shutil.ignore_patterns('.venv', 'demo', '.git'))
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', project / '.venv'], check=True)
-        result = subprocess.run([project / 'runner', '--data-backend', 'synthetic'], capture_output=True, text=True)
+        result = call(project / 'runner', '--data-backend', 'synthetic', env={'VIRTUAL_ENV': ''})
         assert_user_error(result, project / '.venv' / 'bin' / 'python', 'run scripts/setup.sh')
 
     def test_index_of_another_file(self, data, tmp_path):

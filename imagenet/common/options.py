@@ -58,12 +58,12 @@ def comma_separated(convert):
 
 def integer(at_least=None, at_most=None):
     """Return an argparse type: a whole number, with bounds that belong to it."""
-    return _bounded(int, 'integer', at_least=at_least, at_most=at_most)
+    return _bounded(int, 'a whole number', at_least=at_least, at_most=at_most)
 
 
 def number(at_least=None, above=None, at_most=None, below=None):
     """Return an argparse type: a finite number, with bounds; `above` and `below` exclude the bound itself."""
-    return _bounded(_finite, 'number', at_least=at_least, above=above, at_most=at_most, below=below)
+    return _bounded(_finite, 'a number', at_least=at_least, above=above, at_most=at_most, below=below)
 
 
 BOUNDS = {
@@ -81,12 +81,14 @@ def _bounded(convert, name, **bounds):
         rule = f'{bounds["at_least"]} to {bounds["at_most"]}'
 
     def parse(text):
-        value = convert(text)
+        try:
+            value = convert(text)
+        except ValueError:
+            raise ArgumentTypeError(f'{text}: must be {name}') from None
         if not all(BOUNDS[kind][1](value, bound) for kind, bound in bounds.items()):
             raise ArgumentTypeError(f'{text}: must be {rule}')
         return value
 
-    parse.__name__ = name
     return parse
 
 
