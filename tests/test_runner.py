@@ -132,8 +132,8 @@ def test_environment_is_found(tmp_path):
     ('options', 'expected'),
     [
         (('--data-root', '/nowhere'), ('--data-root /nowhere: no such folder', 'prepare_imagenet.sh')),
-        (('-n', '0'), ('-n 0',)),
-        (('-b', '0'), ('-b 0',)),
+        (('-n', '0'), ('--ngpus 0',)),
+        (('-b', '0'), ('--batch-size 0',)),
     ],
 )
 def test_bad_options(options, expected):
