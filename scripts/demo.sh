@@ -19,7 +19,7 @@ fi
 
 # Every demo starts a run of its own.
 rm -rf "$run"
-echo "== training a ResNet-18 for 8 epochs"
+echo "== training a ResNet-18 for 6 epochs"
 ./runner "${digits[@]}" --seed 1 --workspace "$run" "$@"
 
 echo "== validating the saved checkpoint"
@@ -28,7 +28,8 @@ echo "== validating the saved checkpoint"
 echo "== making an int8 network of it"
 ./runner "${digits[@]}" -e 1 --mode calibrate --load "$run/model_best.params" --workspace "$run/calibration"
 
-image=$(find "$raw/val/7_seven" -name '*.jpg' | sort | head -n 1)
+images=("$raw"/val/7_seven/*.jpg)
+image=${images[0]}
 echo "== classifying $image in int8"
 ./runner "${digits[@]}" -e 1 --mode pred --load "$run/model_best-int8" --data-pred "$image"
 

@@ -95,7 +95,8 @@ sends_with_nccl_if_possible() {
 find_cuda() {
   local nvcc
   for nvcc in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda-"$CUDA_MAJOR"*/bin/nvcc "$(command -v nvcc)"; do
-    if [ -x "$nvcc" ] && "$nvcc" --version | grep -q "release $CUDA_MAJOR\." &&
+    # No pipe into `grep -q`: it stops reading at the match, and nvcc could end by SIGPIPE.
+    if [ -x "$nvcc" ] && [[ $("$nvcc" --version) == *"release $CUDA_MAJOR."* ]] &&
       "$nvcc" -x cu -c /dev/null -o /dev/null 2>/dev/null; then
       dirname "$(dirname "$nvcc")"
       return

@@ -201,7 +201,7 @@ def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
 
 ENDLESS_STEP = """
 import threading
-from stopping import StopRequest
+from imagenet.training.stop_signals import StopRequest
 with StopRequest().listening():
     print('listening', flush=True)
     threading.Event().wait()
