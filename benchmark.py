@@ -119,7 +119,7 @@ def measure(args, others, ngpus, batch_size):
         try:
             report = read_report(Path(workspace) / 'report.json')
             values = {name: report['metrics'][name][args.warmup :] for name in metric_keys(args.mode)}
-            return report['model'], {name: summarize(name, measured) for name, measured in values.items()}
+            return report['model'], {name: mean_over_epochs(name, measured) for name, measured in values.items()}
         except (UserError, KeyError, ZeroDivisionError) as error:
             raise RunFailedError(f'the run has not left such measurements ({error})') from None
 
@@ -166,8 +166,8 @@ def end(process):
         process.communicate()
 
 
-def summarize(name, values):
-    """The mean over the measured epochs; for speeds the harmonic one, which is images over seconds."""
+def mean_over_epochs(name, values):
+    """Return the mean over the measured epochs: for speeds the harmonic mean, which is images over seconds."""
     if name.endswith('.total_ips'):
         return len(values) / sum(1 / value for value in values)
     return sum(values) / len(values)

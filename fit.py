@@ -1,29 +1,28 @@
-"""The loops: train, validate, predict."""
+"""The loops: train, validate, read."""
 
 import math
 import time
 from dataclasses import dataclass
 
-from imagenet.checkpoints.manifest import Progress
-from imagenet.checkpoints.saver import RunCheckpoints
+from imagenet.checkpoints.manifest import TrainingProgress
+from imagenet.checkpoints.saver import CheckpointSaver
 from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.common.modes import Mode
 from imagenet.common.options import integer, number, pick
-from imagenet.reporting.epoch_summary import Recent, log_epoch, run_summary, show_step
+from imagenet.reporting.epoch_summary import RecentSteps, log_epoch, run_summary, show_step
 from imagenet.reporting.report_file import Report
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, return_free_memory
 from imagenet.runtime.seeds import derive_seed
-from imagenet.training.ema import averaged
-from imagenet.training.losses import CrossEntropy
+from imagenet.training.losses import make_cross_entropy
 from imagenet.training.lr_schedule import ScheduleOptions, get_schedule
-from imagenet.training.metrics import BatchStatistics, Sums, summarize
+from imagenet.training.metrics import Sums, epoch_metrics, make_batch_statistics
 from imagenet.training.profiler import Profiler
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from imagenet.training.timing import CommunicationTimer, StepMeter
 
-# With dynamic loss scaling, so many skipped steps mean that no scale is small enough.
+# Dynamic loss scaling that skips this many steps in a row will not find a scale that is small enough.
 MOST_SKIPPED_STEPS = 20
 
 
@@ -50,7 +49,7 @@ def add_fit_args(parser):
         '--run-epochs',
         type=integer(at_least=-1),
         default=-1,
-        help='end this session after so many epochs; -1: at the end of the run',
+        help='end this session after N epochs; -1: at the end of the run',
     )
     group.add_argument(
         '--begin-epoch',
@@ -67,7 +66,7 @@ def add_fit_args(parser):
     group.add_argument(
         '--benchmark-iters',
         type=integer(at_least=1),
-        help='end an epoch, and a validation, after so many steps (default: at its end)',
+        help='end an epoch, and a validation, after N steps (default: at its end)',
     )
     group.add_argument(
         '--no-metrics', action='store_true', help='measure the speed of training only, not its loss and accuracy'
@@ -77,7 +76,7 @@ def add_fit_args(parser):
         type=number(above=0, at_most=1),
         help='end the run at this validation accuracy, a fraction, and report the time',
     )
-    group.add_argument('--test-io', action='store_true', help='only read the data once, and tell how fast that is')
+    group.add_argument('--test-io', action='store_true', help='only read the data once, and print the speed')
     group.add_argument(
         '--test-io-mode',
         type=Mode.of,
@@ -89,7 +88,7 @@ def add_fit_args(parser):
 
 
 def check_fit_args(args):
-    """Raises `UserError` for options that contradict each other; touches no file."""
+    """Raise `UserError` for options that contradict each other."""
     if args.run_epochs == 0:
         raise UserError('--run-epochs 0: must be at least 1, or -1 for all')
     if not args.begin_epoch < args.num_epochs:
@@ -105,7 +104,7 @@ def check_fit_args(args):
 
 @dataclass
 class Run:
-    """What training works with. `val_data` is None if nothing is validated."""
+    """Everything that training works with. `val_data` is None if nothing is validated."""
 
     args: object
     net: object
@@ -114,20 +113,20 @@ class Run:
     val_data: object
     log: object
     report: Report
-    progress: Progress
-    checkpoints: RunCheckpoints
+    progress: TrainingProgress
+    checkpoints: CheckpointSaver
     stop: StopRequest
     profiler: Profiler
 
 
 def fit(run):
-    """Trains from where the run's progress has it, and writes report and checkpoints after each epoch.
+    """Train from the run's progress to its end, and write the report and checkpoints after each epoch.
 
-    A signal ends it early, with all saved that it needs to go on; see stop_signals.py.
+    A signal ends it early, after saving everything needed to resume; see stop_signals.py.
 
     Raises:
-        UserError: a file is broken or cannot be written.
-        NonFiniteError: the loss is no number any more.
+        UserError: a file is damaged or cannot be written.
+        NonFiniteError: the loss is NaN or infinite.
     """
     args, progress = run.args, run.progress
     session_end = args.num_epochs if args.run_epochs == -1 else min(args.num_epochs, progress.epoch + args.run_epochs)
@@ -144,18 +143,18 @@ def fit(run):
     run.profiler.finish()
     run.log.metrics((), run_summary(results))
     if not is_finished(args, progress):
-        run.log.say(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command goes on')
+        run.log.info(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command goes on')
 
 
 def is_finished(args, progress):
-    """Whether nothing is left to do for the options of this session."""
+    """Return whether this session's options leave nothing to do."""
     reached = progress.time_to_accuracy
     has_stopped_early = args.early_stop_top1 is not None and reached is not None
     return progress.epoch >= args.num_epochs or (has_stopped_early and reached['top1'] >= args.early_stop_top1)
 
 
 def train_and_validate(run):
-    """One epoch, or what is left of it: the metrics by phase, or None if a signal came in the middle."""
+    """Run one epoch, or the rest of it. Return the metrics by phase, or None if a signal interrupted it."""
     training = train_epoch(run)
     if training is None:
         return None
@@ -164,19 +163,18 @@ def train_and_validate(run):
     if run.val_data is not None:
         results['val'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
         if run.step.average is not None and results['val'] is not None:
-            with averaged(run.net, run.step.average):
+            with run.step.average.applied():
                 results['ema'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
     return None if None in results.values() else results
 
 
 def finish_epoch(run, results):
-    """Books an epoch's results, and saves what is due."""
+    """Record an epoch's results, and save the files that are due."""
     args, progress = run.args, run.progress
     for phase, values in results.items():
         run.report.add(phase, values)
     log_epoch(run.log, progress.epoch, args.num_epochs, results)
-    progress.epoch, progress.iteration = progress.epoch + 1, 0
-    progress.sums, progress.latencies, progress.seconds, progress.communication = [], [], 0.0, [0.0, 0.0]
+    progress.start_next_epoch()
     progress.metrics = run.report.metrics
     check_early_stop(run, results)
     write_report(run)
@@ -186,12 +184,12 @@ def finish_epoch(run, results):
 
 
 def check_early_stop(run, results):
-    """Notes when the accuracy that is wanted was reached."""
+    """Record when --early-stop-top1 was reached."""
     wanted, reached, progress = run.args.early_stop_top1, results.get('val', {}).get('top1', 0), run.progress
     if wanted is None or reached < wanted:
         return
     progress.time_to_accuracy = {'top1': wanted, 'epochs': progress.epoch, 'seconds': progress.duration}
-    run.log.say(f'top-1 {wanted:g} reached after {progress.epoch} epochs and {progress.duration:.1f} s')
+    run.log.info(f'top-1 {wanted:g} reached after {progress.epoch} epochs and {progress.duration:.1f} s')
 
 
 def write_report(run):
@@ -202,30 +200,30 @@ def write_report(run):
 
 
 def save_stopped(run):
-    """Saves the middle of an epoch, after a signal."""
+    """Save the state in the middle of an epoch, after a signal."""
     average_running_statistics(run.net)
     write_report(run)
     run.checkpoints.save(run.net, run.step, run.progress)
     finish_writing(run)
     progress = run.progress
     saved = 'nothing was saved (--save-frequency 0)' if run.args.save_frequency == 0 else 'the same command goes on'
-    run.log.say(
+    run.log.info(
         f'stopped by {run.stop.name or "a signal to another process"} in epoch {progress.epoch + 1}, '
         f'after {progress.iteration} of {len(run.train_data)} steps: {saved}'
     )
 
 
 def finish_writing(run):
-    """Returns when all is on the disk. A process that ended before would take Horovod away from the one that writes."""
+    """Return when all files are written. A rank that ended earlier would shut Horovod down under the writing rank."""
     run.checkpoints.wait()
     distributed.barrier()
 
 
 def count_steps(args, data):
-    """Steps of an epoch of training: whole updates, and no more than `--benchmark-iters`.
+    """Return the steps of a training epoch: complete updates, at most `--benchmark-iters` steps.
 
     Raises:
-        UserError: not one update.
+        UserError: there is not one update.
     """
     steps = min(len(data), args.benchmark_iters or len(data))
     if steps < args.grad_accum_steps:
@@ -234,23 +232,23 @@ def count_steps(args, data):
 
 
 def train_epoch(run):
-    """Trains what is left of an epoch; returns its metrics, or None if a signal came before its end.
+    """Train the rest of an epoch. Return its metrics, or None if a signal came before its end.
 
-    The loop pushes steps to the devices and never waits for one, except every `--disp-batches` and at the end; a
-    `StepMeter` counts them as they are done.
+    The loop pushes steps to the devices and waits for them only every `--disp-batches` steps and at the end; a
+    `StepMeter` counts them as they finish.
     """
     args, progress, data = run.args, run.progress, run.train_data
     epoch, schedule = progress.epoch, get_schedule(pick(ScheduleOptions, args))
     steps = count_steps(args, data)
     if progress.iteration < steps:
         data.reset(epoch, progress.iteration)
-    # Optimizers that draw random numbers of their own take them from here.
+    # For optimizers that draw random numbers.
     mx.random.seed(derive_seed(args.seed, epoch, distributed.rank()))
     examples_per_step = args.batch_size // distributed.size()
     bar = run.log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}', progress.iteration)
     communication = run.step.communication = CommunicationTimer(*progress.communication)
     with bar, StepMeter(pick(StepOptions, args), bar, progress) as meter:
-        recent = Recent(meter, args.batch_size, has_loss=not args.no_metrics)
+        recent = RecentSteps(meter, args.batch_size, has_loss=not args.no_metrics)
         for iteration, batches in zip(range(progress.iteration, steps), data):
             learning_rate = schedule(epoch + iteration / len(data))
             meter.count(run.step(batches, learning_rate, epoch, iteration), examples_per_step)
@@ -266,17 +264,17 @@ def train_epoch(run):
     progress.communication = [communication.seconds, communication.update_seconds]
     if progress.iteration < steps:
         return None
-    metrics = summarize(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
+    metrics = epoch_metrics(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
     metrics['lr'] = schedule(epoch + (steps - 1) / len(data))
     share = communication.share()
     return metrics if share is None else {**metrics, 'comm_share': share}
 
 
 def check_loss_scale(run, epoch, iteration):
-    """Says where dynamic loss scaling has skipped a step.
+    """Log a step that dynamic loss scaling has skipped.
 
     Raises:
-        NonFiniteError: it skips one after the other.
+        NonFiniteError: it has skipped many in a row.
     """
     scale = run.step.loss_scale
     if not scale.has_just_skipped():
@@ -284,11 +282,11 @@ def check_loss_scale(run, epoch, iteration):
     place = f'epoch {epoch + 1}, iteration {iteration + 1}'
     if scale.skipped_in_a_row >= MOST_SKIPPED_STEPS:
         raise NonFiniteError(f'the gradients overflowed {scale.skipped_in_a_row} times in a row, last in {place}')
-    run.log.say(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
+    run.log.info(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
 
 
 def average_running_statistics(net):
-    """Makes batch norm's running statistics the mean over processes, so that all validate what rank 0 saves."""
+    """Average batch norm's running statistics over all ranks, so that every rank validates what rank 0 saves."""
     suffixes = ('running_mean', 'running_var')
     params = [param for name, param in net.collect_params().items() if name.endswith(suffixes)]
     means_here = []
@@ -301,19 +299,19 @@ def average_running_statistics(net):
 
 
 def validate(args, net, data, log, stop=None, profiler=None):
-    """Scores every example of the validation set once; returns the metrics, or None if a signal came.
+    """Score every example of the validation set once. Return the metrics, or None if a signal came.
 
-    A batch's latency is from data ready to result on the host. The time of the whole counts reading, too.
+    A batch's latency is the time from data ready to result on the host. The total time includes reading.
 
     Raises:
-        NonFiniteError: the loss is no number.
+        NonFiniteError: the loss is NaN or infinite.
     """
     data.reset(epoch=0)
-    cross_entropy, statistics = CrossEntropy(), BatchStatistics(args.num_classes)
+    cross_entropy, statistics = make_cross_entropy(), make_batch_statistics(args.num_classes)
     cross_entropy.hybridize()
     statistics.hybridize()
     steps = min(len(data), args.benchmark_iters or len(data))
-    # Rank 0 has the largest share, and all ask for signals as often as it does.
+    # Rank 0 has the largest shard, and all ranks check for signals as often as it does.
     most_steps = int(distributed.allreduce_sum([steps if distributed.rank() == 0 else 0])[0])
     sums, latencies, batches = Sums(), [], iter(data)
     start = time.perf_counter()
@@ -328,14 +326,14 @@ def validate(args, net, data, log, stop=None, profiler=None):
                 return None
     distributed.barrier()
     seconds = time.perf_counter() - start
-    metrics = {**summarize(sums, latencies, seconds), 'time': seconds}
+    metrics = {**epoch_metrics(sums, latencies, seconds), 'time': seconds}
     if not math.isfinite(metrics['loss']):
         raise NonFiniteError(f'the validation loss is {metrics["loss"]}: the network computes no numbers')
     return metrics
 
 
 def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
-    """Adds what one batch per device makes to the sums; returns the seconds that it took."""
+    """Score one batch per device and add the results to `sums`. Return the latency in seconds."""
     ready = time.perf_counter()
     pushed = []
     for batch in batches:
@@ -351,7 +349,7 @@ def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
 
 
 def evaluate(args, net, data, log, report, profiler):
-    """`--mode val`: scores the validation set `--num-epochs` times."""
+    """Score the validation set `--num-epochs` times, as `--mode val` does."""
     started = time.perf_counter()
     for epoch in range(args.num_epochs):
         results = {'val': validate(args, net, data, log, profiler=profiler)}
@@ -365,7 +363,7 @@ def evaluate(args, net, data, log, report, profiler):
 
 
 def read_only(args, data, log):
-    """Reads an epoch without a network, which shows how fast data can come."""
+    """Read an epoch without a network, to measure how fast the data can come."""
     start = time.perf_counter()
     data.reset(epoch=0)
     steps = min(len(data), args.benchmark_iters or len(data))
@@ -379,8 +377,8 @@ def read_only(args, data, log):
             bar.update()
             bar.set_postfix_str(f'{images_per_second:.0f} {unit}')
             if (step + 1) % args.disp_batches == 0 and not log.shows_progress:
-                log.say(f'step {step + 1}/{steps}: {images_per_second:.1f} {unit}')
+                log.info(f'step {step + 1}/{steps}: {images_per_second:.1f} {unit}')
     (total,) = distributed.allreduce_sum([num_read])
     seconds = time.perf_counter() - start
     log.metrics((), {f'{args.mode}.ips': total / seconds})
-    log.say(f'read {total:.0f} images in {seconds:.2f} s: {total / seconds:.1f} images/s')
+    log.info(f'read {total:.0f} images in {seconds:.2f} s: {total / seconds:.1f} images/s')

@@ -9,14 +9,14 @@ prints a network's layers.
 import inspect
 
 from imagenet.architectures.registry import ARCHITECTURES, RESNET_DEPTHS, make_features
-from imagenet.architectures.summary import format_summary, summarize
+from imagenet.architectures.summary import format_layer_table, layer_table
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, comma_separated, integer, number, pick
 from imagenet.inference.fused_graph import example_images, fuse
-from imagenet.inference.int8_network import int8_prefix, load_int8
+from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, start_mixed_precision
@@ -70,7 +70,7 @@ def add_model_args(parser):
     for name, what in (
         ('input', 'the images that the network is given'),
         ('conv', 'convolutions (on a CPU, every layer computes in NCHW, whatever is asked for)'),
-        ('batchnorm', 'batch normalisation'),
+        ('batchnorm', 'batch normalization'),
         ('pooling', 'pooling'),
     ):
         group.add_argument(
@@ -169,7 +169,7 @@ def initialize(net, devices):
 
 
 def build_model(args, devices):
-    """The network on its devices: initialised or loaded, the same on every process, hybridized."""
+    """The network on its devices: initialized or loaded, the same on every process, hybridized."""
     if args.amp:
         start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
     net = _with_values(get_model(**model_options(args)), args, devices)
@@ -186,17 +186,16 @@ def build_unfused(args):
 
 
 def build_inference_model(args, devices):
-    """The network of `--mode val` and `pred`: int8 where `--load` names such a one, else fused where that can be.
+    """Return the network of `--mode val` and `pred`: int8 if `--load` names one, else fused if possible.
 
     Returns:
-        It, and a line for the log or None.
+        The network, and a line for the log or None.
 
     Raises:
         UserError: `--load` does not fit.
     """
-    prefix = int8_prefix(args.load)
-    if prefix is not None:
-        return load_int8(prefix, pick(NetworkDescription, args)), None
+    if args.load is not None and args.load.int8_prefix is not None:
+        return load_int8(args.load.int8_prefix, pick(NetworkDescription, args)), None
     net, note = None, None
     if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
         net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
@@ -206,7 +205,7 @@ def build_inference_model(args, devices):
 def _with_values(net, args, devices):
     initialize(net, devices)
     if args.load is not None:
-        load_parameters(net, args.load)
+        load_parameters(net, args.load.path)
     return net
 
 
@@ -221,7 +220,7 @@ def main():
         parser.error('nothing to do: --summary prints the layers of the network')
     with one_line_errors():
         net = get_model(**{**model_options(args), 'num_classes': args.num_classes or 1000})
-        print(format_summary(summarize(net, args.image_shape)))
+        print(format_layer_table(layer_table(net, args.image_shape)))
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from pathlib import Path
 from imagenet.common.errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
 from imagenet.common.virtualenv import use_environment
+from imagenet.reporting.figures import import_pyplot, save_figure
 from imagenet.reporting.report_file import PHASES, read_report
 
 
@@ -164,31 +165,20 @@ LINE_STYLES = {'train': '-', 'val': '--', 'ema': ':'}
 
 def plot(paths, reports, output):
     """Draws curves over epochs into a picture: a colour for each metric, or for each run if there are several."""
-    # Imported here, since nothing else may wait for it.
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    figure, grid = plt.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
+    figure, grid = import_pyplot().subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     models = ', '.join(dict.fromkeys(report['model'] for report in reports))
     figure.suptitle(models if len(paths) > 1 else f'{models}: {paths[0]}', parse_math=False)
     for axes, (title, label, names) in zip(grid.flat, PANELS):
         for number, (path, report) in enumerate(zip(paths, reports)):
             _draw_run(axes, report['metrics'], names, f'C{number}' if len(paths) > 1 else None, str(path))
         axes.set(title=title, xlabel='epoch', ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(axis='x', integer=True)
         axes.grid(alpha=0.3)
         if label == 'images/s':
             axes.set_ylim(bottom=0)
         if axes.lines:
             axes.legend(fontsize='small')
-    try:
-        figure.savefig(output, dpi=100)
-    except (OSError, ValueError) as error:
-        raise UserError(f'-o {output}: cannot write this picture ({error})') from None
-    plt.close(figure)
+    save_figure(figure, output, '-o')
 
 
 def _draw_run(axes, metrics, names, colour, run):

@@ -20,14 +20,14 @@ from data import (
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
 from imagenet.checkpoints.loading import count_classes, load_parameters
-from imagenet.checkpoints.manifest import Progress, manifest_path, remove_leftovers
+from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_leftovers
 from imagenet.checkpoints.resume import describe_checkpoint, find_checkpoint, resume_with, saved_options
-from imagenet.checkpoints.saver import RunCheckpoints, SaverOptions, add_checkpoint_args
-from imagenet.checkpoints.training_state import check_same_start, restore
+from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions, add_checkpoint_args
+from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
 from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.files import check_new, file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, pick, with_changes
+from imagenet.common.options import ArgumentParser, as_json, pick, with_changes
 from imagenet.datasets.class_names import data_folders, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
 from imagenet.datasets.records import index_path
@@ -40,13 +40,13 @@ from imagenet.inference.calibration import (
 )
 from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
 from imagenet.inference.fused_graph import add_inference_args
-from imagenet.inference.int8_network import int8_files, int8_prefix, names_of_classes, read_int8_description
+from imagenet.inference.int8_network import int8_files, names_of_classes, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input
 from imagenet.inference.prediction import PredictionOptions, add_prediction_args, predict
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher import ranks
-from imagenet.launcher.worker_env import start_with_own_cores
+from imagenet.launcher.worker_env import restart_with_bound_threads
 from imagenet.reporting.report_file import Report
 from imagenet.reporting.run_log import LogOptions, RunLog, add_log_args
 from imagenet.reporting.workspace import (
@@ -86,13 +86,13 @@ def main():
         args = with_changes(args, device=choose_device(args.device))
         if args.device == 'cpu':
             # `runner` has done that; a bare `python train.py` shall be as fast.
-            start_with_own_cores()
+            restart_with_bound_threads()
         args, notes = resolve_args(args)
         if args.check_only:
             check_by_building(args)
             return
         distributed.initialize(args.kv_store, args.device)
-        with distributed.noticing_lost_processes():
+        with distributed.lost_process_errors():
             run = run_reading if args.test_io else RUN[args.mode]
             run(args, notes)
 
@@ -164,7 +164,7 @@ def log_files(args):
 
 def check_inference_args(args):
     """Raises `UserError` for a network that cannot be loaded or written in this mode."""
-    if int8_prefix(args.load) is not None:
+    if loads_int8(args):
         if args.mode not in (Mode.VAL, Mode.PRED):
             raise UserError(
                 f'--load {args.load}: an int8 network is for --mode val and pred; use the checkpoint behind it'
@@ -182,6 +182,10 @@ def check_inference_args(args):
         check_new(int8_files(int8_output(args)))
 
 
+def loads_int8(args):
+    return args.load is not None and args.load.int8_prefix is not None
+
+
 def check_processor(args):
     """Checks that the CPU can compute what the options ask for.
 
@@ -193,7 +197,7 @@ def check_processor(args):
     """
     if args.device != 'cpu':
         return []
-    is_int8 = args.mode is Mode.CALIBRATE or int8_prefix(args.load) is not None
+    is_int8 = args.mode is Mode.CALIBRATE or loads_int8(args)
     return [
         processor.check_bfloat16('--amp') if args.amp else None,
         processor.int8_note() if is_int8 else None,
@@ -211,10 +215,11 @@ def check_batch_size(args):
         )
 
 
-def classes_of(path):
-    """The number of classes of the network of `--load`, or None if its file does not say."""
-    prefix = int8_prefix(path)
-    return count_classes(path) if prefix is None else read_int8_description(prefix)['network'].get('num_classes')
+def classes_of(source):
+    """Return the number of classes of a `LoadedNetwork`, or None if its file does not show it."""
+    if source.int8_prefix is None:
+        return count_classes(source.path)
+    return read_int8_description(source.int8_prefix)['network'].get('num_classes')
 
 
 def check_by_building(args):
@@ -233,7 +238,7 @@ def check_by_building(args):
     net = get_model(**model_options(args))
     if args.load is not None:
         initialize(net, [mx.cpu()])
-        load_parameters(net, args.load)
+        load_parameters(net, args.load.path)
 
 
 def run_training(args, notes):
@@ -270,20 +275,16 @@ def begin(args, notes, is_resumed=False):
     args = with_changes(args, seed=draw_seed() if args.seed is None else args.seed)
     seed_everything(args.seed)
     log = RunLog(pick(LogOptions, args), distributed.rank() == 0, is_resumed)
-    log.metrics('PARAMETER', {name: _as_json(value) for name, value in vars(args).items()})
-    log.say(
+    log.metrics('PARAMETER', {name: as_json(value) for name, value in vars(args).items()})
+    log.info(
         f'{args.mode} on {distributed.size()} x {len(local_devices(args.device, args.gpus))} {args.device}, '
         f'{args.dtype}, batch size {args.batch_size}, seed {args.seed}'
     )
     for note in notes:
-        log.say(note)
+        log.info(note)
     facts = {**versions(), **dataset_fingerprint(args)}
-    distributed.check_alike(facts, 'all hosts need the same packages and data')
+    distributed.check_ranks_agree(facts, 'all hosts need the same packages and data')
     return args, log
-
-
-def _as_json(value):
-    return str(value) if isinstance(value, Path) else value
 
 
 def train(args, net, train_data, val_data, log, found):
@@ -295,23 +296,23 @@ def train(args, net, train_data, val_data, log, found):
     devices = local_devices(args.device, args.gpus)
     step = TrainingStep(net, devices, make_optimizer(pick(OptimizerOptions, args)), pick(StepOptions, args))
     report = new_report(args)
-    progress = Progress(seed=args.seed, options=saved_options(vars(args)), epoch=args.begin_epoch)
+    progress = TrainingProgress(seed=args.seed, options=saved_options(vars(args)), epoch=args.begin_epoch)
     if found:
         progress, files = found
         progress.seed, progress.options = args.seed, saved_options(vars(args))
         restore(net, step, progress, files, path)
         report.metrics = progress.metrics
-    check_same_start(net, step, progress)
+    check_ranks_start_equal(net, step, progress)
     if is_finished(args, progress):
-        log.say('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
+        log.info('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
         return
-    checkpoints = RunCheckpoints(pick(SaverOptions, args), log.say)
+    checkpoints = CheckpointSaver(pick(SaverOptions, args), log.info)
     profiler = new_profiler(args, log)
     run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
     try:
         fit(run)
     except KeyboardInterrupt:
-        log.say(f'interrupted: {describe_checkpoint(path)}')
+        log.info(f'interrupted: {describe_checkpoint(path)}')
         # Not by way of MXNet's own exit, which would first finish all steps that were pushed.
         sys.stdout.flush()
         os._exit(INTERRUPTED_EXIT_CODE)
@@ -351,7 +352,7 @@ def run_validation(args, notes):
     _, val_data = get_data_loader(args)(args, distributed)
     net, note = build_inference_model(args, local_devices(args.device, args.gpus))
     if note:
-        log.say(note)
+        log.info(note)
     evaluate(args, net, val_data, log, new_report(args), new_profiler(args, log))
 
 
@@ -366,8 +367,8 @@ def run_calibration(args, notes):
     reference, _ = build_inference_model(args, local_devices(args.device, args.gpus))
     network = calibrate(build_unfused(args), reference, images, val_data, pick(CalibrationOptions, args), log)
     prefix = int8_output(args)
-    write_int8(prefix, network, args.load, describe_network(args, evaluation))
-    log.say(f'wrote {prefix}: use it with --load {prefix} and --mode val or pred')
+    write_int8(prefix, network, args.load.path, describe_network(args, evaluation))
+    log.info(f'wrote {prefix}: use it with --load {prefix} and --mode val or pred')
 
 
 def run_prediction(args, notes):
@@ -386,7 +387,7 @@ def run_export(args, notes):
     has_records = args.data_val is not None and args.data_val.exists()
     records = (args.data_val, index_path(args.data_val, args.data_val_idx)) if has_records else None
     images, source = images_to_compare(records, evaluation)
-    made_from = {'file': str(args.load), 'sha256': file_sha256(args.load)}
+    made_from = {'file': str(args.load), 'sha256': file_sha256(args.load.path)}
     description = {'made_from': made_from, **describe_network(args, evaluation)}
     export(build_unfused(args), output_prefix(args), args.format, images, source, description)
 
@@ -403,7 +404,7 @@ def describe_network(args, evaluation):
 
 def output_prefix(args):
     """What the names of files made from `--load` begin with."""
-    return args.output if args.output is not None else Path(args.load).with_suffix('')
+    return args.output if args.output is not None else args.load.path.with_suffix('')
 
 
 def int8_output(args):

@@ -19,7 +19,7 @@ from pathlib import Path
 from bare_loop import PROJECT
 
 from imagenet.common.options import pick
-from imagenet.launcher.worker_env import start_with_own_cores
+from imagenet.launcher.worker_env import restart_with_bound_threads
 
 BATCH_SIZE = 4
 SETTINGS = {
@@ -44,8 +44,8 @@ SETTINGS = {
 def measure_saves(rounds, ema_decay):
     """(seconds that the call takes, seconds until all is written, megabytes) of each save."""
     import models
-    from imagenet.checkpoints.manifest import Progress
-    from imagenet.checkpoints.saver import RunCheckpoints, SaverOptions
+    from imagenet.checkpoints.manifest import TrainingProgress
+    from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions
     from imagenet.runtime.compat import mx
     from imagenet.training.optimizer import OptimizerOptions, make_optimizer
     from imagenet.training.step import StepOptions, TrainingStep
@@ -57,13 +57,13 @@ def measure_saves(rounds, ema_decay):
         net.hybridize(static_alloc=True, static_shape=True)
         optimizer = make_optimizer(pick(OptimizerOptions, args))
         step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args))
-        checkpoints = RunCheckpoints(pick(SaverOptions, args), say=lambda line: None)
+        checkpoints = CheckpointSaver(pick(SaverOptions, args), announce=lambda line: None)
         batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
         for turn in range(rounds):
             step([batch], 0.01, epoch=turn, iteration=0)
             mx.nd.waitall()
             started = time.perf_counter()
-            checkpoints.save(net, step, Progress(seed=0, options={}, epoch=turn))
+            checkpoints.save(net, step, TrainingProgress(seed=0, options={}, epoch=turn))
             called = time.perf_counter()
             checkpoints.wait()
             written = time.perf_counter()
@@ -111,7 +111,7 @@ def main():
     parser.add_argument('--epochs', type=int, default=20, help='epochs of the small run (default: 20)')
     parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='what it trains on')
     args = parser.parse_args()
-    start_with_own_cores()
+    restart_with_bound_threads()
     if args.rounds:
         print_saves(args.rounds)
     if args.data.is_dir():

@@ -22,7 +22,7 @@ from data_loading import make_photograph
 from imagenet.common.options import pick
 from imagenet.inference.prediction import classify, probabilities
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
-from imagenet.launcher.worker_env import start_with_own_cores
+from imagenet.launcher.worker_env import restart_with_bound_threads
 from imagenet.runtime import distributed
 from imagenet.runtime.devices import local_devices
 
@@ -81,7 +81,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
     parser.add_argument('--load', help='a checkpoint or an int8 network (default: random parameters)')
     chosen = parser.parse_args()
-    start_with_own_cores()
+    restart_with_bound_threads()
     from models import build_inference_model
 
     with tempfile.TemporaryDirectory() as folder:

@@ -81,14 +81,14 @@ is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
   [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
-    $VENV/bin/python -c 'from imagenet.runtime.compat import mx; import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
+    $VENV/bin/python -c 'from imagenet.runtime.compat import load_mxnet as load; load(); import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
       2>/dev/null && sends_with_nccl_if_possible
 }
 
 # A toolkit may have come after the environment.
 sends_with_nccl_if_possible() {
   [ "$device" = cpu ] || [ -z "$(find_cuda)" ] ||
-    $VENV/bin/python -c 'from imagenet.runtime.compat import mx; import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
+    $VENV/bin/python -c 'from imagenet.runtime.compat import load_mxnet as load; load(); import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
 }
 
 # The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, and that works with this compiler, or nothing.

@@ -10,7 +10,6 @@ import math
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -25,11 +24,11 @@ from data import (
     get_data_loader,
 )
 from imagenet.common.errors import one_line_errors
-from imagenet.common.files import write_atomically
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, integer, with_changes
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
+from imagenet.reporting.figures import import_pyplot, save_figure
 from imagenet.runtime import distributed
 
 COLUMNS = 6
@@ -77,15 +76,11 @@ def first_images(args):
 
 
 def draw(images, names):
-    """A matplotlib figure: a grid of images, each under its name."""
-    # No window is wanted, and none may be possible.
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
+    """Draw a figure: a grid of images, each under its name."""
     rows = math.ceil(len(images) / COLUMNS)
     height, width = images.shape[1:3]
     size = (COLUMNS * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE * height / width + 0.3))
-    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=size, dpi=DOTS_PER_INCH, squeeze=False, layout='constrained')
+    figure, axes = import_pyplot().subplots(rows, COLUMNS, figsize=size, squeeze=False, layout='constrained')
     for axis in axes.ravel():
         axis.set_axis_off()
     for axis, image, name in zip(axes.ravel(), images, names):
@@ -107,7 +102,7 @@ def main():
         images, labels = first_images(args)
         names = find_class_names(data_folders(args.data_train, args.data_val), args.num_classes)
         figure = draw(images, [names[label] for label in labels])
-        write_atomically(args.output, lambda path: figure.savefig(path, format='png'))
+        save_figure(figure, args.output, '-o', DOTS_PER_INCH)
         print(f'{args.output}: {len(images)} images by --data-backend {args.data_backend}')
 
 

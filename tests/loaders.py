@@ -81,6 +81,6 @@ def write_records(folder, images, labels=None, split='train', extension='.png'):
 
 
 def raw_pixels(args):
-    """Switches normalisation off."""
+    """Switches normalization off."""
     args.rgb_mean, args.rgb_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return args

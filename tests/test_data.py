@@ -142,14 +142,14 @@ def test_crop_area_and_aspect_ratio(args, tmp_path, fuse_decoder):
     assert 1.4 < ratios.min() < 1.6 < 1.9 < ratios.max() < 2.1
 
 
-def test_mean_and_deviation_normalise(args):
-    normalised, _ = read(load(args)[1])
+def test_mean_and_deviation_normalize(args):
+    normalized, _ = read(load(args)[1])
     raw, _ = read(load(raw_pixels(args))[1])
     assert raw.min() >= 0
     assert raw.max() <= 255
     mean = np.array([123.68, 116.779, 103.939])[:, None, None]
     std = np.array([58.393, 57.12, 57.375])[:, None, None]
-    np.testing.assert_allclose(normalised, (raw - mean) / std, atol=1e-4)
+    np.testing.assert_allclose(normalized, (raw - mean) / std, atol=1e-4)
 
 
 def photographs(count):

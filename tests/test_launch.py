@@ -229,17 +229,17 @@ OTHER_START = """
 from imagenet.common.errors import UserError
 from networks import make
 from test_optimization import make_args, make_step
-from imagenet.checkpoints.manifest import Progress
-from imagenet.checkpoints.training_state import check_same_start
+from imagenet.checkpoints.manifest import TrainingProgress
+from imagenet.checkpoints.training_state import check_ranks_start_equal
 net = make()
 distributed.broadcast(net.collect_params())
 step = make_step(make_args(), net, [mx.cpu()])
-progress = Progress(seed=1, options={})
-check_same_start(net, step, progress)
+progress = TrainingProgress(seed=1, options={})
+check_ranks_start_equal(net, step, progress)
 if distributed.rank() == 1:
     net.output.bias.data()[3] += 1e-6
 try:
-    check_same_start(net, step, progress)
+    check_ranks_start_equal(net, step, progress)
 except UserError as error:
     print('found:', error)
 """
@@ -260,7 +260,7 @@ def test_other_data_or_versions_are_found(tmp_path):
 from imagenet.common.errors import UserError
 for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--data-train': 7 + distributed.rank()}):
     try:
-        distributed.check_alike(facts, 'use the same')
+        distributed.check_ranks_agree(facts, 'use the same')
         print('alike')
     except UserError as error:
         print('found:', error)
@@ -284,9 +284,9 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
 def test_lost_process_in_the_words_of_horovod_and_gloo(monkeypatch, text):
     monkeypatch.setattr(distributed, 'size', lambda: 2)
     monkeypatch.setattr(signal, 'signal', lambda *_: None)
-    with pytest.raises(LostProcessError), distributed.noticing_lost_processes():
+    with pytest.raises(LostProcessError), distributed.lost_process_errors():
         raise mx.base.MXNetError(text)
-    with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.noticing_lost_processes():
+    with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.lost_process_errors():
         raise mx.base.MXNetError('out of memory')
 
 
@@ -298,7 +298,7 @@ from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 distributed.size = lambda: 2
 writer = ThreadPoolExecutor(1).submit(time.sleep, 2)
-with one_line_errors(), distributed.noticing_lost_processes():
+with one_line_errors(), distributed.lost_process_errors():
     raise mx.base.MXNetError('Horovod has been shut down')
 """
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from imagenet.checkpoints.manifest import Progress
+from imagenet.checkpoints.manifest import TrainingProgress
 from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.runtime.compat import mx
-from imagenet.training.metrics import BatchStatistics, Sums, latency_summary, means
+from imagenet.training.metrics import Sums, latency_summary, make_batch_statistics, means
 from imagenet.training.timing import StepMeter
 
 
 def count(logits, labels, num_classes):
     loss = mx.nd.arange(len(labels))
-    return BatchStatistics(num_classes)(loss, mx.nd.array(logits), mx.nd.array(labels)).asnumpy()
+    return make_batch_statistics(num_classes)(loss, mx.nd.array(logits), mx.nd.array(labels)).asnumpy()
 
 
 def test_top_k_equals_numpy():
@@ -52,7 +52,7 @@ def test_latency_percentiles():
 
 def make_meter(no_metrics=False, amp=False, **progress):
     args = SimpleNamespace(num_classes=10, no_metrics=no_metrics, amp=amp)
-    return StepMeter(args, tqdm(disable=True), Progress(seed=0, options={}, **progress))
+    return StepMeter(args, tqdm(disable=True), TrainingProgress(seed=0, options={}, **progress))
 
 
 def test_step_meter_counts_every_step_once():

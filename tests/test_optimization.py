@@ -11,9 +11,9 @@ from imagenet.common.errors import UserError
 from imagenet.common.options import pick
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
-from imagenet.training.ema import AveragedParameters
-from imagenet.training.loss_scaling import DynamicScale
-from imagenet.training.losses import CrossEntropy
+from imagenet.training.ema import ParameterEMA
+from imagenet.training.loss_scaling import DynamicLossScaling
+from imagenet.training.losses import make_cross_entropy
 from imagenet.training.mixup import MIXUP_STREAM, MixupLoss
 from imagenet.training.optimizer import OptimizerOptions, add_optimization_args, make_optimizer
 from imagenet.training.step import StepOptions, TrainingStep
@@ -156,7 +156,7 @@ def test_weight_decay_shrinks_weights_alone():
 
 
 def test_mixup_mixes_images_and_labels():
-    net, cross_entropy = make_net(), CrossEntropy(0.1)
+    net, cross_entropy = make_net(), make_cross_entropy(0.1)
     batch = batch_of(0, BATCH)
     images, labels = batch.data[0], batch.label[0]
     moment = (2, 7, 0, 0)
@@ -187,14 +187,14 @@ def test_label_smoothing():
     logits = mx.nd.array([[2.0, 0.0, 0.0]])
     log_probabilities = np.log(np.exp([2.0, 0, 0]) / np.exp([2.0, 0, 0]).sum())
     expected = -(np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3]) * log_probabilities).sum()
-    assert CrossEntropy(0.1)(logits, mx.nd.array([0])).asscalar() == pytest.approx(expected, rel=1e-5)
+    assert make_cross_entropy(0.1)(logits, mx.nd.array([0])).asscalar() == pytest.approx(expected, rel=1e-5)
 
 
 def test_averaged_parameters():
     net = make_net()
     params = net.collect_params()
     name = next(name for name in params if name.endswith('weight'))
-    average = AveragedParameters(params, 0.9)
+    average = ParameterEMA(params, 0.9)
     expected = params[name].data().asnumpy()
     for update in range(1, 200):
         params[name].set_data(params[name].data() + 1)
@@ -207,18 +207,18 @@ def test_averaged_parameters():
 
 
 def test_dynamic_scale():
-    scale = DynamicScale()
+    scale = DynamicLossScaling()
     good, bad = [mx.nd.ones(3)], [mx.nd.array([1, np.inf])]
-    assert scale.allows(good)
+    assert scale.check_gradients(good)
     assert not scale.has_just_skipped()
-    assert not scale.allows(bad)
+    assert not scale.check_gradients(bad)
     assert scale.has_just_skipped()
     assert not scale.has_just_skipped()
     assert scale.value == 2**15
-    assert not scale.allows([mx.nd.array([np.nan])])
+    assert not scale.check_gradients([mx.nd.array([np.nan])])
     assert scale.skipped_in_a_row == 2
     for _ in range(scale.STEPS_BETWEEN_DOUBLINGS):
-        assert scale.allows(good)
+        assert scale.check_gradients(good)
     assert (scale.value, scale.skipped_in_a_row) == (2**15, 0)
 
 

@@ -13,6 +13,7 @@ from conftest import SMALL, assert_user_error, call, succeed, train_small
 from networks import random_arrays
 
 import train
+from imagenet.checkpoints.loading import LoadedNetwork
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
@@ -225,7 +226,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize('mode', [Mode.CALIBRATE, Mode.VAL])
     def test_gpu(self, mode, int8):
-        load = 'x.params' if mode is Mode.CALIBRATE else int8
+        load = LoadedNetwork.of('x.params' if mode is Mode.CALIBRATE else str(int8))
         args = Namespace(mode=mode, device='gpu', gpus=(0,), load=load)
         with pytest.raises(UserError, match='add --device cpu'):
             train.check_inference_args(args)

@@ -15,7 +15,7 @@ from conftest import SMALL, assert_user_error, call, succeed
 from patience import wait_until
 from processes import read_until, worker
 
-from imagenet.checkpoints.manifest import Progress, read_manifest, write_checkpoint
+from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, write_checkpoint
 from imagenet.common.files import file_sha256
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
@@ -237,7 +237,7 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
     def save(epoch):
         for arrays in parts.values():
             arrays['weight'][:] = epoch
-        write_checkpoint(path, Progress(seed=1, options={}, epoch=epoch), parts)
+        write_checkpoint(path, TrainingProgress(seed=1, options={}, epoch=epoch), parts)
 
     def save_in_child(epoch):
         child = os.fork()

@@ -51,7 +51,7 @@ def test_wrong_python(tmp_path):
 
 def test_numpy_has_its_old_names_and_mxnet_runs():
     program = (
-        'import sys, numpy; from imagenet.runtime import compat; assert "mxnet" not in sys.modules; mx = compat.mx; '
+        'import sys, numpy; from imagenet.runtime.compat import mx; assert "mxnet" not in sys.modules; mx.nd; '
         'assert numpy.bool is bool; x = mx.nd.ones(3); x.attach_grad(); mx.autograd.set_recording(True); '
         'y = (x * x).sum(); y.backward(); print(x.grad.asnumpy().tolist())'
     )
@@ -65,7 +65,9 @@ def test_environment_without_mxnet(tmp_path):
     libraries = f'{numpy_folder}.libs'
     (tmp_path / 'numpy.libs').symlink_to(libraries)
     program = f'import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(tmp_path)!r}]\n'
-    program += 'from imagenet.runtime.compat import mx'
+    program += 'from imagenet.common.errors import one_line_errors\n'
+    program += 'from imagenet.runtime.compat import load_mxnet\n'
+    program += 'with one_line_errors(): load_mxnet()'
     assert_user_error(call(sys.executable, '-I', '-S', '-c', program), 'has no mxnet', 'run scripts/setup.sh')
 
 

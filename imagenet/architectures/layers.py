@@ -1,7 +1,7 @@
 """The layers that architectures are written with, aware of memory layout and of fused operators.
 
 A `LayerKit` is handed to every block of a network. It knows the settings that hold for the whole network (layouts,
-batch normalisation, fusion) and makes the layers, so that an architecture reads like its table in the paper. Every
+batch normalization, fusion) and makes the layers, so that an architecture reads like its table in the paper. Every
 layer knows its number of input channels: parameter shapes never wait for data.
 
 Every layer says in which layout it takes and gives its images (`input_layout`, `output_layout`; None if it does not
@@ -89,7 +89,7 @@ class Pooling(nn.HybridBlock):
 
 
 class BatchNorm(nn.BatchNorm):
-    """Batch normalisation over the channels, Ioffe and Szegedy (arXiv:1502.03167)."""
+    """Batch normalization over the channels, Ioffe and Szegedy (arXiv:1502.03167)."""
 
     def __init__(self, channels, layout, **settings):
         super().__init__(axis=layout.index('C'), in_channels=channels, **settings)
@@ -97,7 +97,7 @@ class BatchNorm(nn.BatchNorm):
 
 
 class BatchNormReLU(BatchNorm):
-    """Batch normalisation, then ReLU: separate operators, on any device."""
+    """Batch normalization, then ReLU: separate operators, on any device."""
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var))
@@ -118,7 +118,7 @@ class CuDNNBatchNormReLU(BatchNorm):
 
 
 class BatchNormAddReLU(BatchNorm):
-    """Batch normalisation, then adding the residual, then ReLU: separate operators. Called with `(x, residual)`."""
+    """Batch normalization, then adding the residual, then ReLU: separate operators. Called with `(x, residual)`."""
 
     def hybrid_forward(self, F, x, residual, gamma, beta, running_mean, running_var):
         return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var) + residual)
@@ -232,7 +232,7 @@ class LayerKit:
         return BatchNorm(channels, **self._norm_settings, **settings)
 
     def norm_relu(self, channels, groups=1):
-        """Batch normalisation and ReLU, before or behind a convolution of so many groups."""
+        """Batch normalization and ReLU, before or behind a convolution of so many groups."""
         # oneDNN has no backward pass of the fused operator in the memory formats of a grouped convolution (AVX-512).
         is_fusible = groups == 1 or self._norm_relu is not OneDNNBatchNormReLU
         layer = self._norm_relu if is_fusible else BatchNormReLU

@@ -12,8 +12,8 @@ from imagenet.runtime.compat import mx
 SummaryRow = namedtuple('SummaryRow', 'name operator output_shape parameters multiply_adds')
 
 
-def summarize(net, image_shape):
-    """A `SummaryRow` for every operator that has parameters or pools, for one image.
+def layer_table(net, image_shape):
+    """Return a `SummaryRow` for every operator that has parameters or pools, for one image.
 
     Multiply-adds are those of convolutions and the dense layer.
     """
@@ -44,7 +44,7 @@ def summarize(net, image_shape):
     return rows
 
 
-def format_summary(rows):
+def format_layer_table(rows):
     total = ('total', '', '', sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
     table = [
         (name, operator, ' x '.join(map(str, shape)), f'{parameters:,}', f'{multiply_adds:,}')

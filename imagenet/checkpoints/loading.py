@@ -1,4 +1,8 @@
-"""`--load`: sets a network's parameters to those of any supported file."""
+"""`--load`: what it names, and setting a network's parameters to those of any supported file."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 from imagenet.checkpoints.importers.mxnet_symbol import _match_symbol
 from imagenet.checkpoints.importers.nvidia_examples import _canonical_name
@@ -6,10 +10,33 @@ from imagenet.checkpoints.parameters import canonical_shapes, read_arrays, set_c
 from imagenet.common.errors import UserError
 
 NAMES_SHOWN = 3
+INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """What `--load` names: a file of parameters, or one of the files of an int8 network or what their names begin with.
+
+    Attributes:
+        path: as the user gave it.
+        int8_prefix: what the names of the int8 network's files begin with; None for a file of parameters.
+    """
+
+    path: Path
+    int8_prefix: str = None
+
+    @classmethod
+    def of(cls, text):
+        """An argparse type."""
+        match = INT8_FILE.fullmatch(text)
+        return cls(Path(text), match and match.group(1))
+
+    def __str__(self):
+        return str(self.path)
 
 
 def load_parameters(net, path):
-    """Sets the network's parameters, which must be initialised, to the values of a file.
+    """Set the network's parameters, which must be initialized, to the values of a file.
 
     Raises:
         UserError: the file cannot be read, or belongs to another network; the first differences are named.
@@ -35,21 +62,21 @@ def _first(names):
 
 
 def count_classes(path):
-    """The number of classes of the network that a parameter file belongs to; None if it does not say."""
+    """Return the number of classes of a parameter file's network; None if the file does not show it."""
     matrices = [array for array in read_arrays(path).values() if array.ndim == 2]
     return matrices[0].shape[0] if len(matrices) == 1 else None
 
 
 def import_arrays(arrays, net, path):
-    """Canonical arrays from any file that this package or its original wrote.
+    """Return the canonical arrays of a file that this package or its original wrote.
 
-    The original's names depend on how a network was built: they may start with `_net.`, a batch norm may have a
-    place of its own below its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may have taken
-    one (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels. A
-    symbol's parameters (`prefix-0000.params`, with `prefix-symbol.json` beside it) are matched by their place in the
+    The original's names depend on how a network was built: they may start with `_net.`, a batch norm may be a child of
+    its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may take an index of its own
+    (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels. A symbol's
+    parameters (`prefix-0000.params`, with `prefix-symbol.json` in the same folder) are matched by their position in the
     graph.
 
-    What fits nothing keeps its name and shape, for `load_parameters` to complain of.
+    Arrays that match nothing keep their names and shapes, and `load_parameters` reports them.
     """
     expected = canonical_shapes(net)
     if all(name.startswith(('arg:', 'aux:')) for name in arrays):
@@ -64,5 +91,5 @@ def import_arrays(arrays, net, path):
     def fits(layout):
         return all(array.shape == expected.get(name, array.shape) for name, array in in_layout[layout].items())
 
-    # One file has one layout: some weights look alike in both, and do not tell.
+    # A file has one layout. Some weights have the same shape in both.
     return in_layout['NHWC' if fits('NHWC') and not fits('NCHW') else 'NCHW']

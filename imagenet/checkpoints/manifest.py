@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: how far a run is, and which files belong to it."""
+"""The manifest of a checkpoint: the progress of a run, and the files that belong to it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,19 +12,19 @@ FORMAT = 1
 
 
 @dataclass
-class Progress:
-    """How far a run is: the manifest's content beside its parts.
+class TrainingProgress:
+    """The progress of a run: everything in the manifest except its parts.
 
     Attributes:
-        epoch: epochs that are finished, validation included.
-        iteration: steps of the next epoch that are done.
+        epoch: finished epochs, validation included.
+        iteration: finished steps of the next epoch.
         sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
         latencies, seconds: of these steps, on rank 0.
         communication: what a `CommunicationTimer` has measured: its seconds, and those of the updates.
         best_top1: the best accuracies so far, by name of the network's form ('val', 'ema').
         metrics: the report's, of finished epochs.
         duration: seconds of all sessions.
-        time_to_accuracy: of the report; None while it is not reached.
+        time_to_accuracy: of the report; None until it is reached.
         is_finished: whether nothing is left to do.
     """
 
@@ -45,13 +45,18 @@ class Progress:
     loss_scale: dict = field(default_factory=dict)
     average_updates: int = 0
 
+    def start_next_epoch(self):
+        """Count the epoch as finished, and forget what its steps added up to."""
+        self.epoch, self.iteration = self.epoch + 1, 0
+        self.sums, self.latencies, self.seconds, self.communication = [], [], 0.0, [0.0, 0.0]
+
 
 def manifest_path(workspace, prefix):
     return Path(workspace) / f'{prefix}_resume.json'
 
 
 def read_manifest(path):
-    """(`Progress`, parts) of a checkpoint, after comparing each part with its checksum; None if there is none.
+    """Return (`TrainingProgress`, parts) of a checkpoint whose parts match their checksums; None if there is none.
 
     Raises:
         UserError: it is damaged.
@@ -64,7 +69,7 @@ def read_manifest(path):
         parts = content.pop('parts')
         if content.pop('format') != FORMAT:
             raise UserError(f'{path}: the checkpoint of another version of this package; {advice}')
-        progress = Progress(**content)
+        progress = TrainingProgress(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path}: this checkpoint is damaged ({type(error).__name__}: {error}); {advice}') from None
     for part in parts.values():
@@ -77,14 +82,14 @@ def read_manifest(path):
 
 
 def write_checkpoint(path, progress, parts):
-    """Writes a checkpoint in place of the one that is there.
+    """Write a checkpoint that replaces the one there.
 
     Args:
         path: of the manifest.
         parts: arrays by name, by name of the part.
 
     Raises:
-        UserError: it cannot be written; the old one is whole.
+        UserError: it cannot be written; the old one is intact.
     """
     stem = path.name[: -len('.json')]
     files = {name: path.parent / f'{stem}_{progress.epoch:04}_{progress.iteration:06}_{name}.params' for name in parts}
@@ -99,7 +104,7 @@ def write_checkpoint(path, progress, parts):
 
 
 def remove_leftovers(workspace, prefix):
-    """Removes what a killed run was writing: temporary files, and parts that no manifest names yet."""
+    """Remove what a killed run was writing: temporary files, and parts that no manifest names yet."""
     stem = f'{prefix}_resume'
     for path in workspace.glob(f'.{prefix}_*'):
         path.unlink()

@@ -63,7 +63,7 @@ def canonical_shapes(net):
 
 
 def set_canonical(net, arrays):
-    """Sets parameters, which must be initialised, to canonical arrays by name."""
+    """Sets parameters, which must be initialized, to canonical arrays by name."""
     params = named_parameters(net)
     for name, array in arrays.items():
         params[name].set_data(from_canonical(name, array, net).astype(params[name].dtype))

@@ -3,11 +3,11 @@
 Options are given as a mapping: a checkpoint remembers those of many rooms.
 """
 
-import json
 from dataclasses import asdict
 
-from imagenet.checkpoints.manifest import Progress, read_manifest
+from imagenet.checkpoints.manifest import TrainingProgress, read_manifest
 from imagenet.common.errors import UserError
+from imagenet.common.options import as_json
 from imagenet.runtime import distributed
 
 # What a checkpoint cannot change: the network's parameters or the optimizer's state would not fit.
@@ -26,7 +26,7 @@ def find_checkpoint(path):
         path: of its manifest.
 
     Returns:
-        (`Progress`, files of the parts) or None; the files are of use on rank 0 alone.
+        (`TrainingProgress`, files of the parts) or None; the files are of use on rank 0 alone.
 
     Raises:
         UserError: it is damaged.
@@ -35,12 +35,12 @@ def find_checkpoint(path):
     content = distributed.broadcast_json(asdict(found[0]) if found else None)
     if content is None:
         return None
-    return Progress(**content), (found[1] if found else None)
+    return TrainingProgress(**content), (found[1] if found else None)
 
 
 def saved_options(options):
     """Return the options that a checkpoint remembers: those that shape the numbers."""
-    return {name: _as_json(options[name]) for name in sorted(REMEMBERED_OPTIONS)}
+    return {name: as_json(options[name]) for name in sorted(REMEMBERED_OPTIONS)}
 
 
 def compare_options(progress, options, path):
@@ -57,7 +57,7 @@ def compare_options(progress, options, path):
         return [
             f'--{name.replace("_", "-")} {options[name]} instead of {progress.options[name]}'
             for name in names
-            if progress.options.get(name) != _as_json(options[name])
+            if progress.options.get(name) != as_json(options[name])
         ]
 
     contradictions = differences(FIXED_OPTIONS)
@@ -104,7 +104,3 @@ def change_batch_size(progress, batch_size, grad_accum_steps):
 
 def describe_checkpoint(path):
     return f'the same command goes on from {path}' if path.exists() else 'no checkpoint was saved yet'
-
-
-def _as_json(value):
-    return json.loads(json.dumps(value, default=str))

@@ -3,16 +3,17 @@
 A checkpoint is a manifest, `PREFIX_resume.json`, and the parts that it names with their SHA-256: parameters, the state
 of the optimizer with its float32 master weights, averaged parameters. Parts are canonical arrays (see parameters.py),
 so that a run can resume in another layout. New parts are written under new names, then the manifest is replaced, then
-the old parts are removed: whenever that stops, the manifest names whole files.
+the old parts are removed. The manifest names complete files at any time.
 
-All random numbers follow from the seed, the epoch, the step and the rank, so the seed in the manifest is the random
-state.
+All random numbers are derived from the seed, the epoch, the step and the rank, so the seed in the manifest is the
+complete random state.
 """
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagenet.checkpoints.loading import LoadedNetwork
 from imagenet.checkpoints.manifest import manifest_path, write_checkpoint
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.checkpoints.training_state import counters, snapshot
@@ -23,18 +24,20 @@ from imagenet.runtime import distributed
 
 def add_checkpoint_args(parser):
     group = parser.add_argument_group('Checkpoints')
-    group.add_argument('--load', help='a .params file to start from, to validate or to predict with')
+    group.add_argument(
+        '--load', type=LoadedNetwork.of, help='a .params file to start from, to validate or to predict with'
+    )
     group.add_argument(
         '--no-resume',
         action='store_true',
-        help='start over in a new folder of the workspace, and do not go on from the checkpoint there',
+        help='start over in a new folder of the workspace instead of resuming from the checkpoint there',
     )
     group.add_argument('--model-prefix', default='model', help="start of the checkpoints' names (default: %(default)s)")
     group.add_argument(
         '--save-frequency',
         type=integer(at_least=-1),
         default=-1,
-        help='-1: save the best network, and what it takes to go on; n: also every n epochs; 0: save nothing '
+        help='-1: save the best network, and everything needed to resume; n: also every n epochs; 0: save nothing '
         '(default: %(default)s)',
     )
     return group
@@ -50,31 +53,31 @@ class SaverOptions:
     ema_decay: float
 
 
-class RunCheckpoints:
-    """What a run saves: its best networks, those of every so many epochs, and what it needs to go on.
+class CheckpointSaver:
+    """Saves the best networks, those of every `save_frequency` epochs, and everything needed to resume.
 
-    Everything is written in the background, by rank 0.
+    Rank 0 writes, in the background.
 
     Args:
         options: `SaverOptions`.
-        say: a function that is given a line about each file.
+        announce: a function that is called with a line about each file.
     """
 
-    def __init__(self, options, say):
+    def __init__(self, options, announce):
         self._options = options
-        self._say = say
+        self._announce = announce
         self._manifest = manifest_path(options.workspace, options.model_prefix)
         self._writer = BackgroundWriter()
         self._is_writer = distributed.rank() == 0 and options.save_frequency != 0
 
     def save(self, net, step, progress, due=None):
-        """Saves the run's state, and parameters under further names, without waiting for it.
+        """Save the run's state, and parameters under further names, without waiting for the disk.
 
         Args:
             due: name of a file to 'val' for the parameters, or 'ema' for the averaged ones.
 
         Raises:
-            UserError: what was saved before could not be written.
+            UserError: an earlier save failed.
         """
         if not self._is_writer:
             return
@@ -87,19 +90,19 @@ class RunCheckpoints:
         def write():
             for name, form in (due or {}).items():
                 write_arrays(self._options.workspace / name, forms[form])
-                self._say(f'saved {self._options.workspace / name}')
+                self._announce(f'saved {self._options.workspace / name}')
             write_checkpoint(self._manifest, progress, parts)
 
         self._writer.submit(write)
 
     def wait(self):
-        """Returns when all is on the disk; raises as `save` does."""
+        """Return when everything is written; raises as `save` does."""
         self._writer.wait()
 
     def files_due(self, best_top1, results, epochs_done, is_last):
-        """Which parameter files an epoch makes, as `save` takes them. Keeps `best_top1` up to date.
+        """Return the parameter files that are due after an epoch, as `save` takes them. Update `best_top1`.
 
-        A run that does not validate keeps its last network, for it cannot tell its best.
+        A run that does not validate keeps its last network, because it does not know its best.
         """
         options, due = self._options, {}
         forms = {'val': ''} if options.ema_decay is None else {'val': '', 'ema': '_ema'}

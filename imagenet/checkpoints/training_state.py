@@ -125,7 +125,7 @@ def _fill(leaf, param, name, key, arrays, net, path):
     value.astype(leaf.dtype).as_in_context(leaf.context).copyto(leaf)
 
 
-def check_same_start(net, step, progress):
+def check_ranks_start_equal(net, step, progress):
     """Makes sure that all processes start from the same numbers: all arrays, counters, loss scale and seed.
 
     Raises:
@@ -146,4 +146,4 @@ def check_same_start(net, step, progress):
     whole = hashlib.sha256(json.dumps([digests, numbers]).encode()).hexdigest()
     # The digests of all arrays are only sent round if there is something to find.
     if len(set(distributed.gather_json(whole))) > 1:
-        distributed.check_alike({**digests, **numbers}, 'the start or the resume of this run has gone wrong')
+        distributed.check_ranks_agree({**digests, **numbers}, 'the start or the resume of this run has gone wrong')

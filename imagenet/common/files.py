@@ -104,7 +104,9 @@ def sole_use_of(path):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f'{Path(path).parent}: another run is at work there; name another folder') from None
+            raise UserError(
+                f'{Path(path).parent}: another run is at work there; wait for its end, or name another folder'
+            ) from None
         except OSError:
             # Some network file systems know no locks.
             pass

@@ -1,6 +1,7 @@
 """What several programs' options share: the parser and argument types."""
 
 import argparse
+import json
 import math
 import operator
 import re
@@ -39,6 +40,11 @@ def pick(options_class, args):
 def with_changes(args, **changes):
     """Return parsed options of which some are others."""
     return Namespace(**{**vars(args), **changes})
+
+
+def as_json(value):
+    """Return an option's value as JSON can hold it: paths and the like as text."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def option_name(field):

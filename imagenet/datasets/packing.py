@@ -1,6 +1,5 @@
 """Packs lists of images into record files; a run that was stopped resumes."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imagenet.common.errors import UserError
-from imagenet.common.files import flush_to_disk, write_atomically
+from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
 from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
 from imagenet.datasets.decoding import decode_image
@@ -40,19 +39,20 @@ def prepare(raw, out, options, threads):
     roots = find_roots(raw, options['val_fraction'])
     check_out(out)
     work = out.parent / f'.{out.name}.partial'
-    with sole_use_of(work):
+    work.mkdir(parents=True, exist_ok=True)
+    with sole_use_of(work / 'lock'):
         state = read_state(work, options)
         if state:
             print(f'resuming: {sum(state.packed.values())} of {sum(state.listed.values())} images are packed')
         else:
-            state = start(work, raw, roots, options)
-        with kept(work):
+            state = begin(work, raw, roots, options)
+        with keep_work_on_error(work):
             for split in SPLITS:
                 pack_split(split, raw, roots[split], work, state, threads)
         print('checking the record files')
         counts = check_result(work)
-        with kept(work):
-            num_skipped = describe(work / 'data', counts, options, threads)
+        with keep_work_on_error(work):
+            num_skipped = write_description(work / 'data', counts, options, threads)
             publish(work, out)
     num_train, num_val = (sum(counts[split].values()) for split in SPLITS)
     print(f'{out}: {num_train} training and {num_val} validation images, {len(counts["train"])} classes')
@@ -70,23 +70,7 @@ def check_out(out):
 
 
 @contextmanager
-def sole_use_of(work):
-    """Makes the folder of the work and keeps other runs out of it.
-
-    Raises:
-        UserError: another run is at work there.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / 'lock').open('w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f'{work}: another run is at work there; wait for its end') from None
-        yield
-
-
-@contextmanager
-def kept(work):
+def keep_work_on_error(work):
     """Says of whatever stops the block that the work so far is not lost."""
     comfort = f'the work so far is kept in {work}, and the same command goes on from there'
     try:
@@ -101,7 +85,7 @@ def kept(work):
 
 
 @dataclass
-class State:
+class PackingState:
     """How far the work is, as `state.json` has it. Bytes beyond `sizes` are of a step that was not finished."""
 
     options: dict
@@ -115,7 +99,7 @@ class State:
 
 
 def read_state(work, options):
-    """The `State` of a run that was stopped; None if there is nothing to go on with.
+    """The `PackingState` of a run that was stopped; None if there is nothing to go on with.
 
     Raises:
         UserError: the run had other options.
@@ -124,7 +108,7 @@ def read_state(work, options):
     if not (path.exists() and (work / 'data').exists()):
         return None
     try:
-        state = State(**json.loads(path.read_text(encoding='utf-8')))
+        state = PackingState(**json.loads(path.read_text(encoding='utf-8')))
     except (ValueError, TypeError):
         raise UserError(f'{path}: damaged; remove {work} to start anew') from None
     different = [
@@ -140,11 +124,11 @@ def read_state(work, options):
     return state
 
 
-def start(work, raw, roots, options):
+def begin(work, raw, roots, options):
     """Makes the lists of what is to be packed. Of an attempt that fails, nothing is left.
 
     Returns:
-        The first `State`.
+        The first `PackingState`.
     """
     try:
         data = work / 'data'
@@ -154,7 +138,7 @@ def start(work, raw, roots, options):
         shuffle_lines(work / 'train.sorted', work / 'train.list', work / 'buckets', random)
         for path in (work / 'train.list', work / 'val.list', data / 'skipped.txt'):
             flush_to_disk(path)
-        state = State(
+        state = PackingState(
             options=options,
             listed=listed,
             done=dict.fromkeys(SPLITS, 0),
@@ -270,7 +254,7 @@ def check_result(work):
     return counts
 
 
-def describe(data, counts, options, threads):
+def write_description(data, counts, options, threads):
     """Writes `dataset.json`, and leaves `skipped.txt` only where it says something.
 
     Returns:
@@ -298,7 +282,7 @@ def measure_channels(data, threads):
     A large image counts as much as a small one, as it does in training.
     """
     with (data / 'train.rec').open('rb') as records:
-        payloads = (stretch.payload for stretch in islice(scan_records(records), SAMPLE_SIZE))
+        payloads = (segment.payload for segment in islice(scan_records(records), SAMPLE_SIZE))
         moments = list(map_in_order(channel_moments, payloads, threads))
     mean, mean_of_squares = np.mean(moments, axis=0)
     std = np.sqrt(np.maximum(mean_of_squares - mean**2, 0))

@@ -147,14 +147,14 @@ def calibrate(unfused, reference, images, val_data, options, log):
     """
     digest = hashlib.sha256()
     quantizer = Quantizer(unfused, options.calib_mode, _hashed(images, digest))
-    log.say(f'calibrated with {options.calib_images} {images.source}: {len(quantizer.layers)} layers')
+    log.info(f'calibrated with {options.calib_images} {images.source}: {len(quantizer.layers)} layers')
     expected, labels = predicted_classes(reference, val_data, options.benchmark_iters, log, 'float32')
     in_float32, candidates = [], None
     while True:
         symbol, arrays = quantizer.quantize(in_float32)
         found, _ = predicted_classes(network_of(symbol, arrays), val_data, options.benchmark_iters, log, 'int8')
         quality = compare_predictions(expected, found, labels)
-        log.say(
+        log.info(
             f'top-1 {quality["top1_float32"]:.4f} in float32, {quality["top1_int8"]:.4f} in int8; '
             f'{100 * quality["agreement"]:.2f} % of {len(labels)} predictions agree'
         )
@@ -164,7 +164,7 @@ def calibrate(unfused, reference, images, val_data, options, log):
         if candidates is None:
             candidates = rank_layers(quantizer, unfused, images, log)
         in_float32.append(candidates.pop(0))
-        log.say(f'{in_float32[-1]} goes back to float32')
+        log.info(f'{in_float32[-1]} goes back to float32')
     calibration = {'images': options.calib_images, 'of': images.source, 'mode': options.calib_mode}
     results = {
         'calibration': {**calibration, 'sha256': digest.hexdigest()},

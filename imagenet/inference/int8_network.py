@@ -1,7 +1,6 @@
 """Loads an int8 network that `--mode calibrate` wrote."""
 
 import json
-import re
 from pathlib import Path
 
 from imagenet.common.errors import UserError
@@ -10,22 +9,14 @@ from imagenet.datasets.class_names import find_class_names
 from imagenet.inference.fused_graph import network_of
 from imagenet.runtime.compat import mx
 
-INT8_NAME = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
-
-
-def int8_prefix(path):
-    """What the names of an int8 network's three files begin with, where a path is this or one of them; else None."""
-    match = INT8_NAME.fullmatch(str(path))
-    return match and match.group(1)
-
 
 def int8_files(prefix):
-    """The files of an int8 network: its graph, its parameters, and what is known about it."""
+    """Return the files of an int8 network: its graph, its parameters, and its description."""
     return tuple(Path(f'{prefix}{ending}') for ending in ('-symbol.json', '.params', '.json'))
 
 
 def read_int8_description(prefix):
-    """What calibration.py wrote about an int8 network.
+    """Return the description that calibration.py wrote.
 
     Raises:
         UserError: there is no such network.
@@ -41,7 +32,7 @@ def read_int8_description(prefix):
 
 
 def load_int8(prefix, wanted):
-    """The int8 network of `--load`.
+    """Load an int8 network.
 
     Args:
         wanted: the `NetworkDescription` that the options give.
@@ -61,7 +52,7 @@ def load_int8(prefix, wanted):
     symbol_path, array_path, _ = int8_files(prefix)
     for path in (symbol_path, array_path):
         if not path.exists() or file_sha256(path) != description['files'].get(path.name):
-            raise UserError(f'--load {prefix}: {path} is missing, damaged or of another network; calibrate anew')
+            raise UserError(f'--load {prefix}: {path} is missing, damaged or of another network; calibrate again')
     return network_of(mx.sym.load(str(symbol_path)), mx.nd.load(str(array_path)))
 
 
@@ -69,16 +60,15 @@ def _shown(value):
     return ','.join(map(str, value)) if isinstance(value, list) else value
 
 
-def names_of_classes(path, folders, num_classes):
-    """Return the names of the classes of the network of `--load`.
+def names_of_classes(source, folders, num_classes):
+    """Return the names of a loaded network's classes.
 
-    They are its own if it is int8; else those beside the file, those of the data, or ImageNet's.
+    An int8 network has its own; others have those in the folder of their file, those of the data, or ImageNet's.
 
     Args:
-        path: `--load`.
+        source: a `LoadedNetwork`.
         folders: of the data.
     """
-    prefix = int8_prefix(path)
-    if prefix is not None:
-        return read_int8_description(prefix)['classes']
-    return find_class_names([Path(path).parent, *folders], num_classes)
+    if source.int8_prefix is not None:
+        return read_int8_description(source.int8_prefix)['classes']
+    return find_class_names([source.path.parent, *folders], num_classes)

@@ -37,7 +37,7 @@ SECONDS_OF_ONE_REQUEST = 0.5
 CLEAR_LINE = '\r\x1b[K'
 
 
-class Output:
+class WorkerOutput:
     """What the workers and `horovodrun` say, as it comes: shown, or kept until the end.
 
     Attributes:
@@ -112,7 +112,7 @@ def start_horovodrun(command, environment):
     )
 
 
-class Signals:
+class SignalRelay:
     """Hands signals that this process is sent to one worker. It agrees with all others on what to do.
 
     A second signal, half a second later, ends everything at once, as does the first where no worker has started yet.
@@ -163,8 +163,8 @@ def run_workers(command, environment, ssh):
     Returns:
         The exit code: 0 where all is well, a worker's own for users' errors, else 1.
     """
-    process, output = start_horovodrun(command, environment), Output()
-    signals = Signals(output, process, ssh)
+    process, output = start_horovodrun(command, environment), WorkerOutput()
+    signals = SignalRelay(output, process, ssh)
     signals.listen()
     streams = {'stdout': process.stdout, 'stderr': process.stderr}
     readers = [threading.Thread(target=output.read, args=(stream, name)) for name, stream in streams.items()]
@@ -177,11 +177,11 @@ def run_workers(command, environment, ssh):
         return INTERRUPTED_EXIT_CODE
     if returncode == 0:
         return 0
-    return explain(output, signals.taken)
+    return explain_failure(output, signals.taken)
 
 
-def explain(output, signals):
-    """Says on stderr why a run has failed, and returns the exit code that tells it."""
+def explain_failure(output, signals):
+    """Print on stderr why a run has failed, and return its exit code."""
     if len(signals) > 1:
         print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
         return 1

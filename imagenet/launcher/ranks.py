@@ -1,6 +1,6 @@
 """What the launcher told this process: its place among the others, and so its cores.
 
-Needs nothing but Python: the launcher itself asks it, and everyone may ask before anything is initialised.
+Needs nothing but Python: the launcher itself asks it, and everyone may ask before anything is initialized.
 """
 
 import os
@@ -17,7 +17,7 @@ def _from_environment(names, default):
 
 
 def rank():
-    """This process's number; known even where Horovod cannot be initialised."""
+    """This process's number; known even where Horovod cannot be initialized."""
     return _from_environment(RANK, 0)
 
 

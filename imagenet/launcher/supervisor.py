@@ -58,13 +58,13 @@ def dies_with(parent):
     return prepare
 
 
-def tell(kind, content):
+def notify_launcher(kind, content):
     """Gives a line to the launcher."""
     # One call, so that lines of others do not come between.
     os.write(sys.stderr.fileno(), f'{kind}{json.dumps(content)}\n'.encode())
 
 
-def end(process):
+def terminate(process):
     """Ends the process: Ctrl-C, which it may take a moment for, then without asking."""
     process.send_signal(signal.SIGINT)
     try:
@@ -73,13 +73,13 @@ def end(process):
         process.kill()
 
 
-def end_without_launcher(process):
+def terminate_when_orphaned(process):
     """Ends the process when nobody reads what we write: the launcher, or the connection to it, is gone."""
     watched = select.poll()
     # An error is told of even where no event is asked for.
     watched.register(sys.stdout.fileno(), 0)
     watched.poll()
-    end(process)
+    terminate(process)
 
 
 def last_lines(path, begin):
@@ -90,7 +90,7 @@ def last_lines(path, begin):
     return text.splitlines()[-LINES_KEPT:]
 
 
-def run(folder, command, rank):
+def supervise(folder, command, rank):
     """Runs the command, and returns its exit code; negative for a signal."""
     log = open_log(folder, rank) if rank else None
     begin = log.tell() if log else 0
@@ -99,19 +99,19 @@ def run(folder, command, rank):
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=dies_with(os.getpid()), **output
     )
     place = {'rank': rank, 'host': os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())}
-    tell(STARTED, {**place, 'pid': process.pid})
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end, args=(process,), daemon=True).start())
-    threading.Thread(target=end_without_launcher, args=(process,), daemon=True).start()
+    notify_launcher(STARTED, {**place, 'pid': process.pid})
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=terminate, args=(process,), daemon=True).start())
+    threading.Thread(target=terminate_when_orphaned, args=(process,), daemon=True).start()
     status = process.wait()
     lines = last_lines(log_path(folder, rank), begin) if log else []
     log_name = str(log_path(folder, rank)) if log else None
-    tell(ENDED, {**place, 'status': status, 'log': log_name, 'lines': lines, 'time': time.time()})
+    notify_launcher(ENDED, {**place, 'status': status, 'log': log_name, 'lines': lines, 'time': time.time()})
     return status
 
 
 def main():
     with one_line_errors():
-        status = run(Path(sys.argv[1]), sys.argv[2:], ranks.rank())
+        status = supervise(Path(sys.argv[1]), sys.argv[2:], ranks.rank())
     sys.exit(128 - status if status < 0 else status)
 
 

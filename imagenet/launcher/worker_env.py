@@ -80,7 +80,7 @@ def worker_environment(device, processes_on_host, communicates, network_interfac
     return variables
 
 
-def start_with_own_cores():
+def restart_with_bound_threads():
     """Starts this program again with `cpu_environment`, unless somebody has said how many threads there shall be.
 
     These variables count when a program starts, or when MXNet is loaded.

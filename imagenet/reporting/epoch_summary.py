@@ -13,10 +13,10 @@ def show_step(run, epoch, iteration, steps, recent, learning_rate, bar):
     run.log.metrics((epoch, iteration), logged, epoch * steps + iteration)
     bar.set_postfix_str(f'{speed}, lr {learning_rate:.4g}')
     if not run.log.shows_progress:
-        run.log.say(f'epoch {epoch + 1} step {iteration + 1}/{steps}: {speed}, learning rate {learning_rate:.5g}')
+        run.log.info(f'epoch {epoch + 1} step {iteration + 1}/{steps}: {speed}, learning rate {learning_rate:.5g}')
 
 
-class Recent:
+class RecentSteps:
     """What was trained since the last time somebody asked."""
 
     def __init__(self, meter, batch_size, has_loss):
@@ -70,4 +70,4 @@ def log_epoch(log, epoch, num_epochs, results):
         if 'comm_share' in values:
             shown.append(f'communication {100 * values["comm_share"]:.1f} % of a step')
         parts.append(f'{phase}: {", ".join(shown)}')
-    log.say(' | '.join(parts))
+    log.info(' | '.join(parts))

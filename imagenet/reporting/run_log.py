@@ -76,7 +76,7 @@ class RunLog:
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
 
-    def say(self, message):
+    def info(self, message):
         """A line for people."""
         self._text.info(message)
 

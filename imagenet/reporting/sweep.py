@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_json
+from imagenet.reporting.figures import import_pyplot, save_figure
 
 # Ending of a metric's name: what people see of it, and how many of it make one of the report's.
 SHOWN = {'total_ips': ('images/s', 1), 'latency_avg': ('latency ms', 1000)}
@@ -214,14 +215,11 @@ def plot(sweep, output):
     Raises:
         UserError: the picture cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
     panels = [('batch size per device', 'total_ips'), ('batch size per device', 'latency_avg')]
     panels += [('devices', 'total_ips')] if len(sweep.ngpus) > 1 else []
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.5), constrained_layout=True)
+    figure, all_axes = import_pyplot().subplots(
+        1, len(panels), figsize=(5.5 * len(panels), 4.5), constrained_layout=True
+    )
     figure.suptitle(f'{sweep.model}, {sweep.environment.get("machine", "")}', parse_math=False)
     for axes, (over, ending) in zip(all_axes, panels):
         for name in sweep.metric_keys:
@@ -237,11 +235,7 @@ def plot(sweep, output):
         axes.set(xlabel=over, ylabel=label, title='Throughput' if ending == 'total_ips' else 'Latency')
         axes.grid(alpha=0.3)
         axes.legend(fontsize='small', loc='upper left', ncol=2)
-    try:
-        figure.savefig(output, dpi=100)
-    except (OSError, ValueError) as error:
-        raise UserError(f'--plot {output}: cannot write this picture ({error})') from None
-    plt.close(figure)
+    save_figure(figure, output, '--plot')
 
 
 def _draw(axes, sweep, name, over):

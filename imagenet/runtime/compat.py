@@ -1,8 +1,8 @@
 """Imports MXNet 1.9.1 on today's NumPy and Python: `from imagenet.runtime.compat import mx`.
 
-MXNet is the last release of a finished project. It uses names that NumPy 1.24 removed and prints warnings of its own
-age. This module is the only one that imports it, and puts right beforehand what MXNet cannot put right itself.
-Importing this module alone is cheap: MXNet is loaded when `mx` is first asked for.
+MXNet is the last release of a finished project. It uses names that NumPy 1.24 removed, and prints warnings about its
+own code. This module is the only one that imports it, after repairing what it can. `mx` loads MXNet when one of its
+names is first used, so that a program that only prints its help does not wait for it.
 """
 
 import ctypes
@@ -11,11 +11,13 @@ import importlib
 import os
 import signal
 import sys
+import types
 import warnings
+from functools import cache
 
 import numpy as np
 
-from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.errors import UserError
 from imagenet.runtime import cuda, processor
 from imagenet.runtime.threads import OWN_CORES
 
@@ -24,25 +26,33 @@ REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': co
 
 
 def restore_numpy_aliases():
-    """Gives `numpy` back the builtin aliases that NumPy 1.20 deprecated and 1.24 removed."""
+    """Restore in `numpy` the builtin aliases that NumPy 1.20 deprecated and 1.24 removed."""
     for name, builtin in REMOVED_NUMPY_ALIASES.items():
         # vars(), since hasattr() on NumPy 1.20 to 1.23 finds the deprecated alias and warns.
         if name not in vars(np):
             setattr(np, name, builtin)
 
 
-def _import_mxnet():
+@cache
+def load_mxnet():
+    """Load MXNet, once, and return its module.
+
+    Libraries that import MXNet by themselves must come after this: they find it loaded and repaired.
+
+    Raises:
+        UserError: this environment has no MXNet, or a NumPy that it cannot work with.
+    """
     if int(np.__version__.split('.')[0]) >= 2:
         raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
     restore_numpy_aliases()
-    # OpenMP binds its threads to the cores it finds when MXNet is loaded; processes that all found all of them would
+    # OpenMP binds its threads to the cores it finds when MXNet is loaded. Processes that all find every core would all
     # bind to the same ones.
     if os.environ.get('OMP_PROC_BIND') == 'true':
         os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
     with warnings.catch_warnings():
-        # Invalid escape sequences and deprecated aliases in MXNet's own sources, which nobody can act on.
+        # About invalid escape sequences and deprecated aliases in MXNet's own sources. No user can act on them.
         warnings.simplefilter('ignore')
         try:
             mxnet = importlib.import_module('mxnet')
@@ -59,7 +69,7 @@ def show_where_it_crashes():
 
     MXNet's own handlers print "Segmentation fault" and call `exit`, with exit code 255, while other threads still run.
     """
-    # In this order: `enable` would call the handlers that are there after its own, and does nothing if it is enabled.
+    # In this order: `enable` calls earlier handlers after its own, and does nothing if it is already enabled.
     faulthandler.disable()
     for number in CRASHES:
         signal.signal(number, signal.SIG_DFL)
@@ -67,31 +77,33 @@ def show_where_it_crashes():
 
 
 def start_mixed_precision(dtype):
-    """Has MXNet compute in 'float16' or 'bfloat16' where that is safe, in all networks that are made afterwards."""
+    """Have MXNet compute in 'float16' or 'bfloat16' where that is safe, in every network made afterwards."""
     importlib.import_module('mxnet.contrib.amp').init(target_dtype=dtype)
 
 
 def load_quantization():
-    """MXNet's module that makes int8 graphs; `mx` does not import it."""
+    """Return MXNet's module that makes int8 graphs; `mx` does not import it."""
     return importlib.import_module('mxnet.contrib.quantization')
 
 
 def load_onnx_exporter():
-    """MXNet's module that writes ONNX."""
+    """Return MXNet's module that writes ONNX."""
     return importlib.import_module('mxnet.onnx')
 
 
 def return_free_memory():
-    """Gives the system what this process has freed. MXNet frees arrays of all sizes, and the gaps between those that
-    are still in use would add up over the epochs."""
+    """Return freed memory to the system. Otherwise gaps between the arrays still in use add up over the epochs."""
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def __getattr__(name):
-    if name == 'mx':
-        # Programs import this at their very start, before any handler of errors; without MXNet there is nothing to do.
-        with one_line_errors():
-            # Kept, so that the next `from imagenet.runtime.compat import mx` finds it without coming here.
-            globals()['mx'] = _import_mxnet()
-        return globals()['mx']
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+class _LazyMXNet(types.ModuleType):
+    """Stands for the module `mxnet`, and loads it when one of its names is first used."""
+
+    def __getattr__(self, name):
+        value = getattr(load_mxnet(), name)
+        # Kept, so that the next lookup does not come here.
+        setattr(self, name, value)
+        return value
+
+
+mx = _LazyMXNet('mxnet')

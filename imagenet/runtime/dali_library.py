@@ -1,10 +1,11 @@
-"""Loads DALI, which must come before Horovod."""
+"""Loads DALI, which must come after MXNet and before Horovod."""
 
 import importlib
 import importlib.util
 import warnings
 
 from imagenet.common.errors import UserError
+from imagenet.runtime.compat import load_mxnet
 
 
 def is_installed():
@@ -12,17 +13,18 @@ def is_installed():
 
 
 def load_dali(backend, device):
-    """Loads DALI's libraries for a --data-backend and a --device.
+    """Load DALI's libraries for a --data-backend and a --device.
 
-    That must be before Horovod is imported, which makes the libjpeg and zlib inside of libmxnet.so visible to all
-    libraries that are loaded later; DALI's crash with them.
+    This must happen before Horovod is imported. Horovod makes the libjpeg and zlib inside libmxnet.so visible to every
+    library loaded later, and DALI crashes with them.
 
     Raises:
-        UserError: the chosen backend cannot run here.
+        UserError: the backend cannot run here.
     """
+    load_mxnet()
     try:
         with warnings.catch_warnings():
-            # On Python 3.12 it says that it is experimental there.
+            # On Python 3.12, it warns that its support there is experimental.
             warnings.simplefilter('ignore')
             importlib.import_module('nvidia.dali.fn')
     except ImportError as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from imagenet.common.errors import LostProcessError, UserError
 from imagenet.launcher import ranks
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import load_mxnet, mx
 from imagenet.runtime.rendezvous import meet
 
 # Calls that average the gradients of a step; 0: one for each array. With GPUs, 161 separate calls would keep the host
@@ -37,13 +37,14 @@ _broadcasts = 0
 
 
 def load_horovod(kv_store, device):
-    """Horovod's module for MXNet.
+    """Return Horovod's module for MXNet.
 
     Raises:
-        UserError: it is not there, cannot do what the device needs, or is not wanted for several processes.
+        UserError: it is not installed, cannot do what the device needs, or is not what --kv-store names.
     """
     if kv_store != 'horovod':
         raise UserError(f'--kv-store {kv_store} with {ranks.size()} processes: use --kv-store horovod')
+    load_mxnet()
     try:
         import horovod.mxnet
     except ImportError as error:
@@ -140,7 +141,7 @@ def gather_json(content):
     return [json.loads(part.tobytes().decode()) for part in np.split(everything, ends[:-1])]
 
 
-def check_alike(facts, advice):
+def check_ranks_agree(facts, advice):
     """Makes sure that all processes have the same facts.
 
     Args:
@@ -164,7 +165,7 @@ def check_alike(facts, advice):
 
 
 @contextmanager
-def noticing_lost_processes():
+def lost_process_errors():
     """Turns what Horovod says after another process is gone into an error of its own.
 
     Raises:
@@ -184,7 +185,7 @@ def noticing_lost_processes():
         raise
 
 
-class Agreement:
+class AnyRankFlag:
     """A question that all processes ask again and again, each with its own answer.
 
     The common answer comes with the next question, so that nobody waits for it.

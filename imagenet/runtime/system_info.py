@@ -17,7 +17,7 @@ from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
 from imagenet.common.virtualenv import PROJECT
 from imagenet.runtime import cuda, processor
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import load_mxnet, mx
 from imagenet.runtime.dali_library import load_dali
 from imagenet.runtime.devices import count_gpus
 from imagenet.runtime.threads import available_cores
@@ -44,7 +44,8 @@ def code_hash():
 
 
 def horovod_operations():
-    """What Horovod was built to send gradients with, by name, or None if it does not work with MXNet."""
+    """Return whether Horovod was built with each operation, by name, or None if it does not work with MXNet."""
+    load_mxnet()
     try:
         import horovod.mxnet as horovod
     except ImportError:
@@ -52,7 +53,7 @@ def horovod_operations():
     return {name: bool(getattr(horovod, f'{name}_built')()) for name in HOROVOD_OPERATIONS}
 
 
-def describe(driver):
+def describe_system(driver):
     """Rows (what, what was found) about this machine.
 
     Args:
@@ -139,7 +140,7 @@ def main():
     parser.add_argument('--json', action='store_true', help='as JSON, for programs')
     with one_line_errors():
         driver = find_driver()
-        rows = describe(driver)
+        rows = describe_system(driver)
         if parser.parse_args().json:
             print(json.dumps(dict(rows)))
         else:

@@ -5,21 +5,7 @@ from contextlib import contextmanager
 from imagenet.runtime.compat import mx
 
 
-@contextmanager
-def averaged(net, average):
-    """Gives the network the averaged parameters in the block."""
-    params = net.collect_params()
-    raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in params.items()}
-    try:
-        for name, array in average.arrays.items():
-            params[name].set_data(array.astype(params[name].dtype))
-        yield
-    finally:
-        for name, array in raw.items():
-            params[name].set_data(array)
-
-
-class AveragedParameters:
+class ParameterEMA:
     """An exponential moving average of all parameters, running statistics included, in float32.
 
     The decay grows to its value over the first updates, min(decay, (1 + n) / (10 + n)), as in TensorFlow's
@@ -42,3 +28,15 @@ class AveragedParameters:
             param = self._params[name]
             value = param.data(param.list_ctx()[0]).astype('float32', copy=False)
             mx.nd.elemwise_add(decay * average, (1 - decay) * value, out=average)
+
+    @contextmanager
+    def applied(self):
+        """Set the parameters to their averages in the block."""
+        raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in self._params.items()}
+        try:
+            for name, array in self.arrays.items():
+                self._params[name].set_data(array.astype(self._params[name].dtype))
+            yield
+        finally:
+            for name, array in raw.items():
+                self._params[name].set_data(array)

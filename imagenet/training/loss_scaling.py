@@ -3,7 +3,7 @@
 from imagenet.runtime.compat import mx
 
 
-class FixedScale:
+class NoLossScaling:
     """No loss scaling: every update is made."""
 
     value = 1.0
@@ -12,14 +12,14 @@ class FixedScale:
         """Return what a checkpoint must keep: attributes by name."""
         return {}
 
-    def allows(self, gradients):
+    def check_gradients(self, gradients):
         return True
 
     def has_just_skipped(self):
         return False
 
 
-class DynamicScale:
+class DynamicLossScaling:
     """Scales the loss so that small gradients survive float16; Micikevicius et al. (arXiv:1710.03740), section 3.2.
 
     It is halved where a gradient overflows, whose update is skipped, and doubled after many that did not.
@@ -36,7 +36,7 @@ class DynamicScale:
     def state(self):
         return vars(self).copy()
 
-    def allows(self, gradients):
+    def check_gradients(self, gradients):
         """Whether the gradients, scaled and summed over all processes, are finite; waits for them."""
         is_finite = mx.nd.multi_all_finite(*gradients, num_arrays=len(gradients)).asscalar() == 1
         self.steps_since_change += 1

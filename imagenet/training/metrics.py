@@ -7,8 +7,8 @@ from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 
 
-def summarize(sums, latencies, seconds, has_metrics=True):
-    """One epoch's metrics over all processes, under the names of the report.
+def epoch_metrics(sums, latencies, seconds, has_metrics=True):
+    """Return one epoch's metrics over all processes, under the names of the report.
 
     Args:
         sums: this process's `Sums`.
@@ -25,23 +25,22 @@ TOP_K = 5
 LATENCY_PERCENTILES = (50, 90, 95, 99, 100)
 
 
-class BatchStatistics(mx.gluon.HybridBlock):
-    """What a batch adds to an epoch's sums.
+def make_batch_statistics(num_classes):
+    """Return a block for what a batch adds to an epoch's sums.
 
-    Inputs: per-example loss `(N,)`, logits `(N, num_classes)`, class indices `(N,)`. Output: float32 `(4,)`: the sum of
-    the losses, the number of examples whose class is the likeliest, the number whose class is among the five likeliest,
-    and the largest class index, which tells labels that the network has no class for.
+    Its inputs are the loss per example `(N,)`, logits `(N, num_classes)` and class indices `(N,)`. Its output is
+    float32 `(4,)`: the sum of the losses, the number of top-1 hits, the number of top-5 hits, and the largest class
+    index, which reveals labels that the network has no class for.
     """
+    top_k = min(TOP_K, num_classes)
 
-    def __init__(self, num_classes):
-        super().__init__()
-        self._top_k = min(TOP_K, num_classes)
-
-    def hybrid_forward(self, F, loss, logits, labels):
-        likeliest = F.topk(logits, k=self._top_k, axis=1)
+    def statistics(F, loss, logits, labels):
+        likeliest = F.topk(logits, k=top_k, axis=1)
         is_correct = F.broadcast_equal(likeliest, labels.reshape((-1, 1)))
         top1 = F.slice_axis(is_correct, axis=1, begin=0, end=1).sum()
         return F.concat(loss.sum(), top1, is_correct.sum(), labels.max(), dim=0)
+
+    return mx.gluon.nn.HybridLambda(statistics)
 
 
 class Sums:
@@ -54,7 +53,7 @@ class Sums:
         self.examples = examples
 
     def add(self, statistics, examples, num_classes):
-        """Adds one batch's `BatchStatistics`, given as host numbers.
+        """Add one batch's statistics, given as host numbers.
 
         Raises:
             UserError: the batch has a label that the network has no class for.

@@ -5,27 +5,27 @@ import numpy as np
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
 
-# The stream of random numbers that mixup draws from, beside those of the data.
+# Its stream of random numbers; the data have others.
 MIXUP_STREAM = 1
 
 
 class MixupLoss:
-    """Mixes each image with another of its batch, and their labels alike; Zhang et al. (arXiv:1710.09412), section 2.
+    """Mix each image with another of its batch, and their labels in the same proportion; section 2 of the paper.
 
     Args:
         alpha: the shares are drawn from Beta(alpha, alpha), one per image.
-        seed: the run's seed; what is drawn follows from it and the `moment`.
+        seed: the run's seed; together with the `moment`, it determines what is drawn.
     """
 
     def __init__(self, cross_entropy, alpha, seed):
         self._cross_entropy = cross_entropy
         self._alpha = alpha
         self._seed = seed
-        self._mix = _Mix()
+        self._mix = mx.gluon.nn.HybridLambda(_mix)
         self._mix.hybridize(static_alloc=True, static_shape=True)
 
     def __call__(self, net, images, labels, moment):
-        """As `PlainLoss`; right is the label with the larger share."""
+        """As `PlainLoss`; the correct label is the one with the larger share."""
         random = np.random.RandomState(derive_seed(self._seed, MIXUP_STREAM, *moment))
         shares = random.beta(self._alpha, self._alpha, size=len(labels)).astype(np.float32)
         partners = random.permutation(len(labels))
@@ -36,10 +36,9 @@ class MixupLoss:
         return logits, loss + (1 - shares) * self._cross_entropy(logits, partner_labels), larger
 
 
-class _Mix(mx.gluon.HybridBlock):
-    def hybrid_forward(self, F, images, labels, shares, shares_of_images, partners):
-        partner_labels = F.take(labels, partners)
-        shares_of_images = F.reshape(shares_of_images, (-1, 1, 1, 1))
-        own = F.broadcast_mul(images, shares_of_images)
-        mixed = own + F.broadcast_mul(F.take(images, partners), 1 - shares_of_images)
-        return mixed, partner_labels, F.where(shares >= 0.5, labels, partner_labels)
+def _mix(F, images, labels, shares, shares_of_images, partners):
+    partner_labels = F.take(labels, partners)
+    shares_of_images = F.reshape(shares_of_images, (-1, 1, 1, 1))
+    own = F.broadcast_mul(images, shares_of_images)
+    mixed = own + F.broadcast_mul(F.take(images, partners), 1 - shares_of_images)
+    return mixed, partner_labels, F.where(shares >= 0.5, labels, partner_labels)

@@ -73,7 +73,7 @@ class Profiler:
         mx.profiler.set_state('stop')
         operators = json.loads(mx.profiler.dumps(format='json'))['Time']['operator']
         mx.profiler.dump()
-        self._log.say(
+        self._log.info(
             f'{operator_table(operators, steps)}\nprofile of {steps} steps, operators run one by one: '
             f'{self._trace}, for chrome://tracing'
         )

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
-from imagenet.training.ema import AveragedParameters
-from imagenet.training.loss_scaling import DynamicScale, FixedScale
-from imagenet.training.losses import CrossEntropy, PlainLoss
-from imagenet.training.metrics import BatchStatistics
+from imagenet.training.ema import ParameterEMA
+from imagenet.training.loss_scaling import DynamicLossScaling, NoLossScaling
+from imagenet.training.losses import PlainLoss, make_cross_entropy
+from imagenet.training.metrics import make_batch_statistics
 from imagenet.training.mixup import MixupLoss
 from imagenet.training.optimizer import exempt_from_weight_decay
 from imagenet.training.timing import CommunicationTimer
@@ -38,8 +38,8 @@ class TrainingStep:
 
     Attributes:
         trainer: Gluon's trainer, with the optimizer's state.
-        loss_scale: a `FixedScale` or `DynamicScale`.
-        average: `AveragedParameters`, or None.
+        loss_scale: a `NoLossScaling` or `DynamicLossScaling`.
+        average: `ParameterEMA`, or None.
         communication: a `CommunicationTimer`, which the loop replaces at the begin of an epoch.
     """
 
@@ -48,8 +48,8 @@ class TrainingStep:
         exempt_from_weight_decay(params)
         self._options = options
         self._net = net
-        cross_entropy = CrossEntropy(options.label_smoothing)
-        self._statistics = BatchStatistics(options.num_classes)
+        cross_entropy = make_cross_entropy(options.label_smoothing)
+        self._statistics = make_batch_statistics(options.num_classes)
         for block in (cross_entropy, self._statistics):
             block.hybridize(static_alloc=True, static_shape=True)
         self._loss = (
@@ -62,14 +62,14 @@ class TrainingStep:
         self._running = [param for param in params.values() if param.grad_req == 'null']
         self.trainer = distributed.make_trainer(params, optimizer, devices)
         self.communication = CommunicationTimer()
-        self.loss_scale = DynamicScale() if options.amp else FixedScale()
-        self.average = None if options.ema_decay is None else AveragedParameters(params, options.ema_decay)
+        self.loss_scale = DynamicLossScaling() if options.amp else NoLossScaling()
+        self.average = None if options.ema_decay is None else ParameterEMA(params, options.ema_decay)
 
     def __call__(self, batches, learning_rate, epoch, iteration):
-        """Takes one step.
+        """Take one step.
 
         Returns:
-            Per device what `StepMeter.count` takes: its `BatchStatistics`, or only its losses with `--no-metrics`.
+            Per device what `StepMeter.count` takes: its batch statistics, or its losses alone with `--no-metrics`.
         """
         update_in_epoch, batch_of_update = divmod(iteration, self._options.grad_accum_steps)
         if batch_of_update == 0:
@@ -92,11 +92,11 @@ class TrainingStep:
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
     def _update(self, learning_rate, scale):
-        """Updates the parameters from the gradients of all processes; False if they have overflowed."""
+        """Update the parameters from the gradients of all ranks; return False if a gradient has overflowed."""
         examples = self._options.batch_size * self._options.grad_accum_steps
         self.trainer.set_learning_rate(learning_rate)
         self.communication.run(self.trainer.allreduce_grads)
-        is_finite = self.loss_scale.allows([param.list_grad()[0] for param in self._trained])
+        is_finite = self.loss_scale.check_gradients([param.list_grad()[0] for param in self._trained])
         if is_finite:
             if self._options.grad_clip_norm is not None:
                 self._clip_gradients(self._options.grad_clip_norm * examples * scale)
@@ -109,7 +109,7 @@ class TrainingStep:
         return is_finite
 
     def _clip_gradients(self, norm_of_sum):
-        """Clips sums over examples, which is what gradients are before the update."""
+        """Clip the gradients, which are sums over examples before the update."""
         for device in range(len(self._trained[0].list_grad())):
             gradients = [param.list_grad()[device] for param in self._trained]
             mx.gluon.utils.clip_global_norm(gradients, norm_of_sum, check_isfinite=False)
@@ -118,7 +118,7 @@ class TrainingStep:
         return [[array.copy() for array in param.list_data()] for param in self._running]
 
     def _restore_running_statistics(self, copies):
-        """Forgets what a batch did to batch norm whose update was skipped, which may be no number."""
+        """Undo what a skipped batch did to batch norm, which may be NaN."""
         for param, arrays in zip(self._running, copies):
             for array, copy in zip(param.list_data(), arrays):
                 copy.copyto(array)

@@ -32,7 +32,7 @@ class StopRequest:
 
     def __init__(self):
         self.name = None
-        self._agreement = distributed.Agreement()
+        self._agreement = distributed.AnyRankFlag()
 
     @contextmanager
     def listening(self):

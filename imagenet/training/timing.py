@@ -19,7 +19,7 @@ class StepMeter:
 
     Args:
         options: `StepOptions`.
-        progress: a `Progress`: what was counted of this epoch before.
+        progress: a `TrainingProgress`: what was counted of this epoch before.
 
     Attributes:
         sums: `Sums` of the steps that are done; with `--no-metrics`, of their number of examples alone.
@@ -56,7 +56,7 @@ class StepMeter:
         """Hands over one step and the examples of all devices; does not wait.
 
         Args:
-            results: each device's `BatchStatistics`, or with `--no-metrics` its losses `(N,)`.
+            results: each device's batch statistics, or with `--no-metrics` its losses `(N,)`.
 
         Raises:
             UserError, NonFiniteError, mxnet.base.MXNetError: an earlier step failed.

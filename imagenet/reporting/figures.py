@@ -1,0 +1,34 @@
+"""What all figures share: matplotlib without a window, and saving."""
+
+from pathlib import Path
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
+
+
+def import_pyplot():
+    """Return `matplotlib.pyplot` for figures in files. The import takes a second, so call this only to draw."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def save_figure(figure, path, option, dots_per_inch=100):
+    """Write a figure to a file in the format of the file's name, and free its memory.
+
+    Args:
+        option: the one that named the file, for the message.
+
+    Raises:
+        UserError: the file cannot be written, or its name has no known format.
+    """
+    settings = {'format': Path(path).suffix[1:] or 'png', 'dpi': dots_per_inch}
+    try:
+        write_atomically(path, lambda temporary: figure.savefig(temporary, **settings))
+    except ValueError as error:
+        raise UserError(f'{option} {path}: cannot write this picture ({error})') from None
+    finally:
+        import_pyplot().close(figure)
