@@ -1,9 +1,9 @@
 # make demo              trains a classifier of handwritten digits, end to end, in a few minutes
 # make test              checks the code
-# make test-gpu          runs on NVIDIA GPUs what `make test` runs on the CPU
-# make test-cuda-wheels  installs MXNet's wheel for GPUs, and 3.7 GB that it links, and tries it without a GPU
-# All make the environment first. PYTHON=python3.10 chooses the interpreter that it is made with;
-# DATA_BACKEND=mxnet or dali-cpu what reads the demo's data.
+# make test-gpu          runs the tests of `make test` on NVIDIA GPUs
+# make test-cuda-wheels  installs MXNet's wheel for GPUs and its libraries (3.7 GB), and tests it without a GPU
+# Each target creates the environment first. PYTHON=python3.10 chooses its interpreter; DATA_BACKEND=mxnet or dali-cpu
+# chooses the demo's data backend.
 
 export PYTHON DATA_BACKEND
 
@@ -21,7 +21,7 @@ test: setup
 	.venv/bin/lint-imports
 	.venv/bin/pytest
 
-# One at a time: they would share the GPUs' memory.
+# One test at a time, because parallel tests would share the GPUs' memory.
 test-gpu:
 	@scripts/setup.sh --gpu
 	.venv/bin/pytest -n 0 -m gpu -rs

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Sweeps over numbers of devices and batch sizes: one run of `runner` for each pair, and what they measured.
+"""Runs sweeps over numbers of devices and batch sizes: one run of `runner` per pair.
 
     python benchmark.py -n 1,2,4,8 -b 64,128,192 -i 100 -e 3 -w 1 --mode train_val -o sweep.json
     python benchmark.py -n 1 -b 1,2,4,8,16,32 --mode val --data-backend synthetic -o inference.json --plot inference.png
 
-Options that are not listed go to `runner`. A sweep that was interrupted goes on where it was.
+Unknown options are passed to `runner`. An interrupted sweep resumes where it stopped.
 """
 
 import itertools
@@ -28,19 +28,19 @@ from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, te
 
 PROJECT = Path(__file__).resolve().parent
 PERCENTILES = tuple(f'latency_{percentile}' for percentile in (50, 90, 95, 99, 100))
-# What a phase is measured by; the percentiles of training mix with what waits for the data.
+# The metrics of each phase. Percentiles of training are left out, because they include waiting for data.
 METRICS = {'train': ('total_ips', 'latency_avg'), 'val': ('total_ips', 'latency_avg', *PERCENTILES)}
 SECONDS_TO_END = 15
 
 
 class RunFailedError(Exception):
-    """Why a run has measured nothing, in a line."""
+    """A run has measured nothing; the message is the reason, in one line."""
 
 
 def parse_args(argv=None):
     parser = ArgumentParser(
-        description='Runs `runner` for each number of devices and each batch size, and gathers what the runs measured. '
-        'Options that are not listed here go to runner. A sweep that was interrupted goes on where it was.'
+        description='Runs `runner` for every combination of device count and batch size, and collects the '
+        'measurements. Unknown options are passed to runner. An interrupted sweep resumes where it stopped.'
     )
     numbers = comma_separated(int)
     parser.add_argument(
@@ -49,30 +49,30 @@ def parse_args(argv=None):
     parser.add_argument(
         '-b', '--batch-sizes', type=numbers, required=True, help='images per device and step, such as 32,64,128'
     )
+    parser.add_argument('-i', '--benchmark-iters', type=int, default=100, help='steps per epoch (default: %(default)s)')
+    parser.add_argument('-e', '--epochs', type=int, default=1, help='measured epochs (default: %(default)s)')
+    parser.add_argument('-w', '--warmup', type=int, default=0, help='warm-up epochs before them (default: 0)')
     parser.add_argument(
-        '-i', '--benchmark-iters', type=int, default=100, help='steps of an epoch that are run (default: %(default)s)'
+        '--timeout', type=float, default=math.inf, help='seconds that one run may take (default: no limit)'
     )
-    parser.add_argument('-e', '--epochs', type=int, default=1, help='epochs that are measured (default: %(default)s)')
-    parser.add_argument('-w', '--warmup', type=int, default=0, help='epochs before them that are not (default: 0)')
-    parser.add_argument('--timeout', type=float, default=math.inf, help='seconds that one run may take (default: any)')
     parser.add_argument(
         '--mode',
         type=Mode.of,
         choices=(Mode.TRAIN_VAL, Mode.TRAIN, Mode.VAL),
         default=Mode.TRAIN_VAL,
-        help='(default: %(default)s)',
+        help='what to measure (default: %(default)s)',
     )
     parser.add_argument('--only-inference', action='store_true', help='the same as --mode val')
-    parser.add_argument('--executable', default='./runner', help='what is run (default: %(default)s)')
+    parser.add_argument('--executable', default='./runner', help='the command to run (default: %(default)s)')
     parser.add_argument('--dry-run', action='store_true', help='print what the runs would start, and start nothing')
-    parser.add_argument('-o', '--output', type=Path, help='write the results there, as JSON')
-    parser.add_argument('--markdown', type=Path, help='write the tables there, as Markdown')
-    parser.add_argument('--plot', type=Path, help='draw them there, for example sweep.png')
+    parser.add_argument('-o', '--output', type=Path, help='write the results to this file, as JSON')
+    parser.add_argument('--markdown', type=Path, help='write the table to this file, as Markdown')
+    parser.add_argument('--plot', type=Path, help='plot the results to this file, for example sweep.png')
     return parser.parse_known_args(argv)
 
 
 def check_args(args):
-    """Raises `UserError` for options that mean nothing, and for files that cannot be written."""
+    """Raise `UserError` for numbers out of range, and for files that cannot be written."""
     for option, values, least in (
         ('-n', args.ngpus, 1),
         ('-b', args.batch_sizes, 1),
@@ -81,22 +81,24 @@ def check_args(args):
         ('-w', (args.warmup,), 0),
     ):
         if min(values) < least or len(set(values)) < len(values):
-            raise UserError(f'{option} {",".join(map(str, values))}: needed are different numbers of at least {least}')
+            raise UserError(
+                f'{option} {",".join(map(str, values))}: must be at least {least}, and no number may repeat'
+            )
     if not args.timeout > 0:
-        raise UserError(f'--timeout {args.timeout:g}: needed is more than 0 seconds')
+        raise UserError(f'--timeout {args.timeout:g}: must be more than 0 seconds')
     for option in ('output', 'markdown', 'plot'):
         path = getattr(args, option)
         if path is not None and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
-            raise UserError(f'--{option} {path}: there is no such folder, or it cannot be written')
+            raise UserError(f'--{option} {path}: no such folder, or it is not writable; choose another one')
 
 
 def metric_keys(mode):
-    """Names of what is measured, as reports have them."""
+    """Return the names of the measured metrics, as in reports."""
     return [f'{phase}.{name}' for phase in PHASES if phase in mode for name in METRICS[phase]]
 
 
 def run_command(args, others, ngpus, batch_size, workspace):
-    """The command of one run."""
+    """Return the command of one run."""
     executable = args.executable if args.executable != './runner' else str(PROJECT / 'runner')
     options = {'-n': ngpus, '-b': batch_size, '-e': args.warmup + args.epochs, '--mode': args.mode}
     options.update({'--benchmark-iters': args.benchmark_iters, '--save-frequency': 0, '--workspace': workspace})
@@ -105,13 +107,13 @@ def run_command(args, others, ngpus, batch_size, workspace):
 
 
 def measure(args, others, ngpus, batch_size):
-    """Runs one pair.
+    """Run one pair of device count and batch size.
 
     Returns:
         The name of the network, and metrics by name.
 
     Raises:
-        RunFailedError: there are none.
+        RunFailedError: the run failed, or its report lacks these metrics.
     """
     with tempfile.TemporaryDirectory(prefix='benchmark-') as workspace:
         command = run_command(args, others, ngpus, batch_size, workspace)
@@ -121,15 +123,15 @@ def measure(args, others, ngpus, batch_size):
             values = {name: report['metrics'][name][args.warmup :] for name in metric_keys(args.mode)}
             return report['model'], {name: mean_over_epochs(name, measured) for name, measured in values.items()}
         except (UserError, KeyError, ZeroDivisionError) as error:
-            raise RunFailedError(f'the run has not left such measurements ({error})') from None
+            raise RunFailedError(f'the run left no such measurements ({error})') from None
 
 
 def run(command, timeout):
-    """Runs a command to its end.
+    """Run a command until it ends.
 
     Raises:
-        RunFailedError: it has failed.
-        UserError: there is no such command.
+        RunFailedError: the command failed or took too long.
+        UserError: the command cannot be started.
     """
     try:
         process = subprocess.Popen(
@@ -150,14 +152,14 @@ def run(command, timeout):
 
 
 def describe_failure(returncode, errors):
-    """In a line: how a run ended, and the last that it said on stderr."""
+    """Return one line: how a run ended, and its last line on stderr."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     how = f'was ended by {signal.Signals(-returncode).name}' if returncode < 0 else f'ended with exit code {returncode}'
     return f'{how}: {lines[-1]}' if lines else how
 
 
 def end(process):
-    """Ends a run and whatever it has started."""
+    """End a run and all processes that it has started."""
     process.send_signal(signal.SIGINT)
     try:
         process.communicate(timeout=SECONDS_TO_END)
@@ -167,14 +169,14 @@ def end(process):
 
 
 def mean_over_epochs(name, values):
-    """Return the mean over the measured epochs: for speeds the harmonic mean, which is images over seconds."""
+    """Return the mean over the measured epochs: for speeds, the harmonic mean, which is images over seconds."""
     if name.endswith('.total_ips'):
         return len(values) / sum(1 / value for value in values)
     return sum(values) / len(values)
 
 
 def describe_environment(args, others):
-    """What the numbers depend on: the machine, versions, options."""
+    """Return what the numbers depend on: the machine, versions and options."""
     command = [find_python(), '-m', 'imagenet.runtime.system_info', '--json']
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     machine = json.loads(result.stdout) if result.returncode == 0 else {'unknown': result.stderr.strip()}
@@ -183,7 +185,7 @@ def describe_environment(args, others):
 
 
 def run_sweep(args, others, sweep):
-    """Runs every pair that is still missing, and writes the results after each."""
+    """Run every pair that is still missing, and save the results after each."""
     with LiveTable(sweep) as table:
         for pair in itertools.filterfalse(sweep.is_done, sweep.pairs()):
             table.begin(pair)
@@ -197,7 +199,7 @@ def run_sweep(args, others, sweep):
 
 
 def print_dry_runs(args, others):
-    """What `runner` says that it would start, for each pair."""
+    """Print the command that `runner` would start for each pair."""
     for pair in itertools.product(args.ngpus, args.batch_sizes):
         subprocess.run([*run_command(args, others, *pair, 'WORKSPACE'), '--dry-run'], check=True)
 

@@ -1,8 +1,8 @@
-"""The backends `dali-gpu` and `dali-cpu`: NVIDIA DALI decodes and augments, behind the iterators' contract.
+"""The backends `dali-gpu` and `dali-cpu`: NVIDIA DALI decodes and augments images, and returns `DeviceBatches`.
 
-The records are read here and handed to DALI, so that an epoch holds exactly the examples that `sampling.py` gives to
-this process, in that order. DALI's own record reader keeps a shuffle buffer whose state is lost with the process, and
-cannot say which record did not decode.
+This module reads the records and passes them to DALI, so that an epoch contains exactly the examples that `sampling.py`
+assigns to this process, in that order. DALI's own record reader keeps a shuffle buffer whose state is lost with the
+process, and does not report which record failed to decode.
 """
 
 from collections import deque
@@ -33,59 +33,59 @@ MEBIBYTE = 1 << 20
 
 
 def add_dali_args(parser):
-    group = parser.add_argument_group('DALI data backend', 'What --data-backend dali-gpu and dali-cpu can do')
+    group = parser.add_argument_group('DALI data backend', 'Options of --data-backend dali-gpu and dali-cpu')
     group.add_argument(
-        '--dali-separ-val', action='store_true', help='validate the whole set on each process, and not its share of it'
+        '--dali-separ-val', action='store_true', help='validate all images in each process, instead of its share only'
     )
-    threads = 'no more than its cores'
+    threads = 'or the number of its cores if that is less'
     group.add_argument(
-        '--dali-threads', type=integer(at_least=1), help=f'threads of a process in training (default: 3; {threads})'
+        '--dali-threads', type=integer(at_least=1), help=f'threads per process in training (default: 3, {threads})'
     )
     group.add_argument(
         '--dali-validation-threads',
         type=integer(at_least=1),
-        help=f'threads of a process in validation (default: 10; {threads})',
+        help=f'threads per process in validation (default: 10, {threads})',
     )
     group.add_argument(
         '--dali-prefetch-queue',
         type=integer(at_least=1),
         default=2,
-        help='batches that are made ahead (default: %(default)s)',
+        help='batches to prepare in advance (default: %(default)s)',
     )
     group.add_argument(
         '--dali-fuse-decoder',
         type=int,
         choices=(0, 1),
         default=1,
-        help='decode only the crop of a training image, and not all of it (default: %(default)s)',
+        help='decode only the crop of a training image, instead of all of it (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-memory-padding',
         type=integer(at_least=0),
         default=64,
-        help='dali-gpu: MiB that the decoder reserves on host and GPU (default: %(default)s)',
+        help='dali-gpu: memory in MiB that the decoder reserves on the host and on the GPU (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-width-hint',
         type=integer(at_least=0),
         default=5980,
-        help='dali-gpu: width of the largest image, for which the decoder reserves memory (default: %(default)s)',
+        help='dali-gpu: width of the largest image for which the decoder reserves memory (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-height-hint',
         type=integer(at_least=0),
         default=6430,
-        help='dali-gpu: its height (default: %(default)s)',
+        help='dali-gpu: height of this image (default: %(default)s)',
     )
     group.add_argument(
-        '--dali-dont-use-mmap', action='store_true', help='read record files, and do not map them into memory'
+        '--dali-dont-use-mmap', action='store_true', help='read record files instead of mapping them into memory'
     )
     return group
 
 
 @dataclass(frozen=True)
 class Options(DataOptions):
-    """What `training_data` and `validation_data` need: the options of the same names."""
+    """The options that `training_data` and `validation_data` need, under the same names."""
 
     data_backend: str
     dali_threads: int
@@ -104,7 +104,7 @@ class Options(DataOptions):
 
 
 def training_data(options, kv, devices, process_batch):
-    """The training iterator over record files."""
+    """Return the training iterator over record files."""
     records = _open(options, options.data_train, options.data_train_idx)
     num_steps = check_training_steps(
         options.num_examples // options.batch_size, options.num_examples, options.batch_size
@@ -120,12 +120,12 @@ def training_data(options, kv, devices, process_batch):
 
 
 def validation_data(options, kv, devices, process_batch):
-    """The validation iterator over record files."""
+    """Return the validation iterator over record files."""
     records = _open(options, options.data_val, options.data_val_idx)
     begin, end = validation_bounds(len(records), kv, options.dali_separ_val)
     share = end - begin
     batch_size, num_steps = validation_steps(share, process_batch, len(devices))
-    # The last batch is filled up with its last example.
+    # The last batch is padded with copies of the last example.
     order = np.minimum(np.arange(begin, begin + num_steps * batch_size), end - 1).reshape(num_steps, batch_size)
 
     def start_epoch(_):
@@ -144,12 +144,12 @@ def _threads(chosen, default):
 
 
 def _run(options, records, order, num_counted, devices, make_images, num_threads, seed):
-    """Starts a pipeline per device and returns the iterator over their batches.
+    """Start a pipeline per device and return the iterator over their batches.
 
     Args:
         order: record numbers, of shape (steps, batch size of the process).
-        num_counted: how many of them count; the rest is padding.
-        make_images: a function `(options, encoded)` that says in DALI's operators how images are made.
+        num_counted: how many of the records count; the rest are padding.
+        make_images: a function `(options, encoded)` that builds the images from encoded ones with DALI's operators.
     """
     feeds = [Feed(records, numbers) for numbers in np.split(order, len(devices), axis=1)]
     with threads_on_all_cores():
@@ -161,7 +161,7 @@ def _run(options, records, order, num_counted, devices, make_images, num_threads
 
 
 class Feed:
-    """Reads one device's encoded images in order, a batch at a time, and keeps the labels for when they come back.
+    """A source of one device's encoded images: reads them in order, batch by batch, and queues the labels.
 
     Args:
         order: record numbers, of shape (steps, batch size).
@@ -180,7 +180,7 @@ class Feed:
             examples = [self._records.read(number) for number in numbers]
             self.labels.append(np.array([example.label for example in examples], dtype=np.float32))
             yield [np.frombuffer(example.image, dtype=np.uint8) for example in examples]
-            # DALI has its copies by the time that it asks for more.
+            # By the time DALI requests the next batch, it has copied this one.
             self._records.release()
 
 
@@ -205,7 +205,7 @@ def _batches(options, records, order, num_counted, devices, feeds, pipelines):
     from nvidia.dali.plugin.mxnet import feed_ndarray
 
     for step in range(len(order)):
-        # An error is told as soon as it happens, which may be some batches ahead.
+        # DALI reports an error as soon as it occurs, possibly several batches ahead of this one.
         in_work = order[step : step + options.dali_prefetch_queue + 1].ravel()
         counted = num_counted - step * order.shape[1]
         per_device = []
@@ -222,10 +222,10 @@ def _batches(options, records, order, num_counted, devices, feeds, pipelines):
 
 
 def _memory(shape, device, dtype):
-    """An array that DALI can write into, which goes past MXNet's engine."""
+    """Return an array that DALI can write into without MXNet's engine."""
     if device.device_type == 'cpu':
         return mx.nd.empty(shape, ctx=device, dtype=dtype)
-    # Memory of a pool may still be in use, until the engine has written it.
+    # Pooled memory may still be in use. It is free once the engine has written to it.
     array = mx.nd.zeros(shape, ctx=device, dtype=dtype)
     array.wait_to_read()
     return array
@@ -233,7 +233,7 @@ def _memory(shape, device, dtype):
 
 @contextmanager
 def _explained_errors(records, numbers):
-    """Finds the record that stopped a pipeline."""
+    """If a pipeline fails because of a record that does not decode, raise `UserError` that names it."""
     try:
         yield
     except RuntimeError as error:
@@ -266,7 +266,7 @@ def _training_images(options, encoded):
 def _validation_images(options, encoded):
     from nvidia.dali import fn, types
 
-    # The same pixels as in `transforms.evaluation_transform`: sizes rounded down, plain bilinear interpolation.
+    # The same pixels as `transforms.evaluation_transform`: sizes are rounded down, interpolation is plain bilinear.
     height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
     size = options.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
     images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(options))
@@ -275,7 +275,7 @@ def _validation_images(options, encoded):
 
 
 def decoder_settings(options):
-    """Where images are decoded, and the memory that nvJPEG reserves for it."""
+    """Return the decoder's device, and the memory that nvJPEG reserves for it."""
     if options.data_backend == 'dali-cpu':
         return {'device': 'cpu'}
     padding = options.dali_nvjpeg_memory_padding * MEBIBYTE
@@ -289,7 +289,7 @@ def decoder_settings(options):
 
 
 def _normalize(options, images, **crop_or_mirror):
-    """Makes of decoded images what the network takes, on the device that it computes on."""
+    """Convert decoded images to the network's input, on the device that runs the network."""
     from nvidia.dali import fn, types
 
     if options.device == 'gpu' and options.data_backend == 'dali-cpu':

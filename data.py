@@ -1,7 +1,7 @@
 """The data set and its backends: options, checks, and `get_data_loader`.
 
-`get_data_loader(args)` gives a function `(args, kv) -> (train, val)`, of two `DeviceBatches`. `val` is None without
-`--data-val`, `train` is None if the mode does not train.
+`get_data_loader(args)` returns a function `(args, kv) -> (train, val)`; both are `DeviceBatches`. `val` is None without
+`--data-val`, and `train` is None if the mode does not train.
 """
 
 from functools import partial
@@ -25,68 +25,68 @@ BACKENDS = ('dali-gpu', 'dali-cpu', 'mxnet', 'synthetic')
 
 def add_data_args(parser):
     group = parser.add_argument_group('Data')
-    group.add_argument('--data-train', type=Path, help='the training records (.rec)')
-    group.add_argument('--data-train-idx', type=Path, help='their index (default: the .idx file beside them)')
-    group.add_argument('--data-val', type=Path, help='the validation records (.rec)')
-    group.add_argument('--data-val-idx', type=Path, help='their index (default: the .idx file beside them)')
+    group.add_argument('--data-train', type=Path, help='record file with the training images (.rec)')
+    group.add_argument('--data-train-idx', type=Path, help='its index (default: the .idx file next to it)')
+    group.add_argument('--data-val', type=Path, help='record file with the validation images (.rec)')
+    group.add_argument('--data-val-idx', type=Path, help='its index (default: the .idx file next to it)')
     group.add_argument(
         '--data-backend',
         choices=BACKENDS,
-        help='dali-gpu, dali-cpu and mxnet read record files, synthetic makes images and labels up from the seed '
-        '(default: dali-gpu on GPUs, dali-cpu on a CPU, mxnet where DALI is not installed)',
+        help='dali-gpu, dali-cpu and mxnet read record files; synthetic generates images and labels from the seed '
+        '(default: dali-gpu on GPUs, dali-cpu on a CPU, mxnet if DALI is not installed)',
     )
     group.add_argument(
         '--image-shape',
         type=comma_separated(int),
         default=(3, 224, 224),
-        help='channels, height and width of what the network sees, in this order whatever the layout; a fourth channel '
-        'is 0 (default: 3,224,224)',
+        help="channels, height and width of the network's input, in this order for every layout; a fourth channel is "
+        'filled with zeros (default: 3,224,224)',
     )
     group.add_argument(
         '--rgb-mean',
         type=comma_separated(float),
         default=(123.68, 116.779, 103.939),
-        help='subtracted from the channels of 0 to 255 (default: 123.68,116.779,103.939)',
+        help='mean of the channels (0 to 255), which is subtracted (default: 123.68,116.779,103.939)',
     )
     group.add_argument(
         '--rgb-std',
         type=comma_separated(float),
         default=(58.393, 57.12, 57.375),
-        help='the channels are divided by it (default: 58.393,57.12,57.375)',
+        help='standard deviation that the channels are divided by (default: 58.393,57.12,57.375)',
     )
     group.add_argument(
         '--num-examples',
         type=integer(at_least=1),
-        help='training images in an epoch (default: the lines of the index; 1281167 for synthetic data)',
+        help='training images per epoch (default: the number of lines in the index; 1281167 for synthetic data)',
     )
     group.add_argument(
         '--data-val-resize',
         type=integer(at_least=1),
         default=256,
-        help='shorter side of an evaluation image before its centre is cropped (default: %(default)s)',
+        help='shorter side of an evaluation image before the center crop (default: %(default)s)',
     )
     return group
 
 
 def add_augmentation_args(parser):
-    group = parser.add_argument_group('Augmentation', 'Of training images, by DALI and MXNet alike')
+    group = parser.add_argument_group('Augmentation', 'Augmentation of training images in all DALI and MXNet backends')
     group.add_argument(
         '--random-mirror',
         type=int,
         choices=(0, 1),
         default=1,
-        help='flip half of the images left to right (default: %(default)s)',
+        help='flip half of the images horizontally (default: %(default)s)',
     )
     area, ratio = number(above=0, at_most=1), number(above=0)
     for name, kind, text in (
         (
             'min-random-area',
             area,
-            'least share of an image that the random crop takes, which is resized to the image shape',
+            'smallest share of the image area that the random crop covers; the crop is resized to the image shape',
         ),
-        ('max-random-area', area, 'greatest share that it takes'),
-        ('min-random-aspect-ratio', ratio, 'least aspect ratio of the crop; mxnet takes it either way round'),
-        ('max-random-aspect-ratio', ratio, 'greatest aspect ratio of the crop'),
+        ('max-random-area', area, 'largest share of the image area that it covers'),
+        ('min-random-aspect-ratio', ratio, 'smallest aspect ratio of the crop; mxnet also uses its inverse'),
+        ('max-random-aspect-ratio', ratio, 'largest aspect ratio of the crop'),
     ):
         key = name.replace('-', '_')
         defaults = f'{dali.RANDOM_CROP[key]:.3g} with DALI, {mxnet_backend.RANDOM_CROP[key]:.3g} with mxnet'
@@ -95,7 +95,7 @@ def add_augmentation_args(parser):
 
 
 def check_data_args(args):
-    """Raises `UserError` for options that contradict each other; touches no file."""
+    """Raise `UserError` if options contradict each other; it reads no files."""
     reads_evaluation_images = args.mode is not Mode.TRAIN and args.data_backend != 'synthetic'
     if reads_evaluation_images and max(args.image_shape[1:]) > args.data_val_resize:
         raise UserError(
@@ -119,13 +119,13 @@ def _join(values):
 
 
 def choose_backend(args):
-    """Chooses the data backend if nobody has, and loads it.
+    """Choose the data backend, unless --data-backend names it, and load it.
 
     Returns:
-        The options that depend on it, by name, and a line for the log if the choice is not the usual one, else None.
+        The options that depend on it, by name, and a line for the log if the choice is not the default, else None.
 
     Raises:
-        UserError: the backend cannot run here, or has no such augmentation.
+        UserError: the backend cannot run here, or does not support an augmentation.
     """
     backend, note = args.data_backend, None
     if backend is None:
@@ -143,12 +143,12 @@ LOADERS = {'dali-gpu': dali, 'dali-cpu': dali, 'mxnet': mxnet_backend, 'syntheti
 
 
 def get_data_loader(args):
-    """The function `(args, kv) -> (train, val)` of the chosen backend; `kv` has `rank()` and `size()`."""
+    """Return the function `(args, kv) -> (train, val)` of the chosen backend; `kv` has `rank()` and `size()`."""
     return partial(load_data, LOADERS[args.data_backend])
 
 
 def load_data(backend, args, kv):
-    """Training and validation iterators, by the module of a backend."""
+    """Return the training and validation iterators of a backend, which is a module."""
     options = pick(backend.Options, args)
     devices = local_devices(args.device, args.gpus)
     process_batch = args.batch_size // kv.size()
@@ -158,7 +158,7 @@ def load_data(backend, args, kv):
 
 
 def describe_dataset(args):
-    """Finds the number of classes and of training images, if they were not given, and checks the data set's files.
+    """Determine the numbers of classes and training images if they are not given, and check the data set's files.
 
     Returns:
         The options `num_classes` and `num_examples`, by name.
@@ -188,14 +188,20 @@ def describe_dataset(args):
 
 
 def calibration_records(args):
-    """The record file that `--mode calibrate` measures ranges with, and its index: not those it is judged by."""
+    """Return the record file that `--mode calibrate` measures ranges with, and its index.
+
+    Training images are preferred, so that the int8 network is validated on other images.
+    """
     has_training_records = args.data_train is not None and args.data_train.exists()
     path, idx = (args.data_train, args.data_train_idx) if has_training_records else (args.data_val, args.data_val_idx)
     return path, index_path(path, idx)
 
 
 def dataset_fingerprint(args):
-    """What tells the record files apart from others, by option: all processes must read the same ones."""
+    """Return a description of the record files, by option, to check that all processes read the same ones.
+
+    It contains the size of each file and the hash of its index.
+    """
     if args.data_backend == 'synthetic':
         return {}
     files = {

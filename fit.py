@@ -22,7 +22,7 @@ from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from imagenet.training.timing import CommunicationTimer, StepMeter
 
-# Dynamic loss scaling that skips this many steps in a row will not find a scale that is small enough.
+# If dynamic loss scaling skips this many steps in a row, it will not find a small enough scale.
 MOST_SKIPPED_STEPS = 20
 
 
@@ -49,13 +49,13 @@ def add_fit_args(parser):
         '--run-epochs',
         type=integer(at_least=-1),
         default=-1,
-        help='end this session after N epochs; -1: at the end of the run',
+        help='end this session after N epochs; -1: run to the end',
     )
     group.add_argument(
         '--begin-epoch',
         type=integer(at_least=0),
         default=0,
-        help='begin the schedule at this epoch, from 0, as with --load (default: 0)',
+        help='epoch at which the schedule begins, counted from 0, for use with --load (default: 0)',
     )
     group.add_argument(
         '--disp-batches',
@@ -66,10 +66,10 @@ def add_fit_args(parser):
     group.add_argument(
         '--benchmark-iters',
         type=integer(at_least=1),
-        help='end an epoch, and a validation, after N steps (default: at its end)',
+        help='end each epoch and each validation after N steps (default: run all steps)',
     )
     group.add_argument(
-        '--no-metrics', action='store_true', help='measure the speed of training only, not its loss and accuracy'
+        '--no-metrics', action='store_true', help='measure only the speed of training, not loss and accuracy'
     )
     group.add_argument(
         '--early-stop-top1',
@@ -88,7 +88,7 @@ def add_fit_args(parser):
 
 
 def check_fit_args(args):
-    """Raise `UserError` for options that contradict each other."""
+    """Raise `UserError` if options contradict each other."""
     if args.run_epochs == 0:
         raise UserError('--run-epochs 0: must be at least 1, or -1 for all')
     if not args.begin_epoch < args.num_epochs:
@@ -104,7 +104,7 @@ def check_fit_args(args):
 
 @dataclass
 class Run:
-    """Everything that training works with. `val_data` is None if nothing is validated."""
+    """Everything that training needs. `val_data` is None if nothing is validated."""
 
     args: object
     net: object
@@ -214,16 +214,16 @@ def save_stopped(run):
 
 
 def finish_writing(run):
-    """Return when all files are written. A rank that ended earlier would shut Horovod down under the writing rank."""
+    """Return when all files are written. A rank that ended earlier would shut Horovod down while rank 0 writes."""
     run.checkpoints.wait()
     distributed.barrier()
 
 
 def count_steps(args, data):
-    """Return the steps of a training epoch: complete updates, at most `--benchmark-iters` steps.
+    """Return the number of steps in a training epoch: complete updates, at most `--benchmark-iters` steps.
 
     Raises:
-        UserError: there is not one update.
+        UserError: an epoch has too few batches for one update.
     """
     steps = min(len(data), args.benchmark_iters or len(data))
     if steps < args.grad_accum_steps:
@@ -328,7 +328,7 @@ def validate(args, net, data, log, stop=None, profiler=None):
     seconds = time.perf_counter() - start
     metrics = {**epoch_metrics(sums, latencies, seconds), 'time': seconds}
     if not math.isfinite(metrics['loss']):
-        raise NonFiniteError(f'the validation loss is {metrics["loss"]}: the network computes no numbers')
+        raise NonFiniteError(f'the validation loss is {metrics["loss"]}: the network outputs NaN or infinity')
     return metrics
 
 
@@ -363,7 +363,7 @@ def evaluate(args, net, data, log, report, profiler):
 
 
 def read_only(args, data, log):
-    """Read an epoch without a network, to measure how fast the data can come."""
+    """Read an epoch without a network, to measure the speed of data loading."""
     start = time.perf_counter()
     data.reset(epoch=0)
     steps = min(len(data), args.benchmark_iters or len(data))

@@ -31,7 +31,7 @@ def add_model_args(parser):
         '--num-layers',
         type=int,
         default=50,
-        help=f'depth of a ResNet ({depths}) or ResNeXt (from 50 on) (default: %(default)s)',
+        help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) (default: %(default)s)',
     )
     group.add_argument(
         '--num-groups',
@@ -42,7 +42,7 @@ def add_model_args(parser):
     group.add_argument(
         '--num-classes',
         type=integer(at_least=1),
-        help='number of classes (default: what the checkpoint of --load has, else what the data set has, else 1000)',
+        help='number of classes (default: that of the checkpoint of --load, else that of the data set, else 1000)',
     )
     group.add_argument(
         '--batchnorm-eps', type=number(above=0, below=1), default=1e-5, help='batch norm epsilon (default: %(default)s)'
@@ -58,18 +58,18 @@ def add_model_args(parser):
         type=int,
         choices=(0, 1),
         default=0,
-        help='compute batch norm and ReLU in one operator where MXNet has one; `runner` sets it (default: %(default)s)',
+        help='compute batch norm and ReLU in one operator if MXNet has one; `runner` sets it (default: %(default)s)',
     )
     group.add_argument(
         '--fuse-bn-add-relu',
         type=int,
         choices=(0, 1),
         default=0,
-        help='the same with the addition of the residual in between (default: %(default)s)',
+        help='the same, including the addition of the residual (default: %(default)s)',
     )
     for name, what in (
-        ('input', 'the images that the network is given'),
-        ('conv', 'convolutions (on a CPU, every layer computes in NCHW, whatever is asked for)'),
+        ('input', 'the input images'),
+        ('conv', 'convolutions (on a CPU, every layer computes in NCHW regardless)'),
         ('batchnorm', 'batch normalization'),
         ('pooling', 'pooling'),
     ):
@@ -80,7 +80,7 @@ def add_model_args(parser):
 
 
 def check_model(arch, num_layers, image_shape):
-    """Raises `UserError` for a network that cannot be built."""
+    """Raise `UserError` if the network cannot be built."""
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
         allowed = ', '.join(map(str, architecture.depths))
@@ -109,22 +109,22 @@ def get_model(
     fuse_bn_add_relu=0,
     device='cpu',
 ):
-    """Builds a network, with no values in its parameters yet.
+    """Build a network; its parameters are not initialized yet.
 
     Args:
-        image_shape: `(C, H, W)`, whatever the layout; C is 3, or 4 with a fourth channel that is always 0.
-        device: 'cpu' or 'gpu': decides which operators there are.
+        image_shape: `(C, H, W)`, regardless of the layout; C is 3, or 4 with a fourth channel that is always 0.
+        device: 'cpu' or 'gpu'; determines which operators are available.
         The others are the options of the same names.
 
     Returns:
-        A `HybridBlock` from images `(N, C, H, W)` or `(N, H, W, C)`, as `input_layout` says, to float32 logits
-        `(N, num_classes)`.
+        A `HybridBlock` that maps images `(N, C, H, W)` or `(N, H, W, C)`, depending on `input_layout`, to float32
+        logits `(N, num_classes)`.
 
     Raises:
-        UserError: there is no such network.
+        UserError: the network cannot be built.
     """
     check_model(arch, num_layers, image_shape)
-    # Imported here, as these define blocks of MXNet's: options alone need no MXNet.
+    # Imported here because these modules define MXNet blocks; parsing options does not need MXNet.
     from imagenet.architectures.classifier import Classifier
     from imagenet.architectures.layers import LayerKit
 
@@ -143,21 +143,21 @@ def get_model(
 
 
 def model_options(args):
-    """The keywords of `get_model` among parsed options."""
+    """Return the keyword arguments of `get_model` from parsed options."""
     return {name: getattr(args, name) for name in inspect.signature(get_model).parameters}
 
 
 def model_name(arch, num_layers):
-    """What a network is called in reports: 'resnetv15-50', 'xception'."""
+    """Return the name of a network in reports, such as 'resnetv15-50' or 'xception'."""
     return f'{arch}-{num_layers}' if ARCHITECTURES[arch].depths else arch
 
 
 def initialize(net, devices):
-    """Fills the parameters as the recipe says: He et al. (arXiv:1502.01852), equation 10, fan-in and Gaussian.
+    """Initialize the parameters as in the recipe: He et al. (arXiv:1502.01852), equation 10, fan-in and Gaussian.
 
-    Weights are drawn in canonical form: the same seed gives the same network in every layout.
+    Weights are drawn in canonical form, so the same seed gives the same network in every layout.
     """
-    # Batch norm's parameters have initial values of their own.
+    # Batch norm's parameters define their own initial values.
     net.initialize(mx.init.Zero(), ctx=devices, force_reinit=True)
     he_initializer = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
     weights = {}
@@ -169,7 +169,7 @@ def initialize(net, devices):
 
 
 def build_model(args, devices):
-    """The network on its devices: initialized or loaded, the same on every process, hybridized."""
+    """Return the network on its devices: initialized or loaded, identical on all processes, hybridized."""
     if args.amp:
         start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
     net = _with_values(get_model(**model_options(args)), args, devices)
@@ -180,7 +180,7 @@ def build_model(args, devices):
 
 
 def build_unfused(args):
-    """The network on the CPU in float32, with an operator for each layer: what graphs for inference are made from."""
+    """Return the float32 network on the CPU with separate operators, from which graphs for inference are made."""
     unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'device': 'cpu'}
     return _with_values(get_model(**{**model_options(args), **unfused}), args, [mx.cpu()])
 
@@ -192,7 +192,7 @@ def build_inference_model(args, devices):
         The network, and a line for the log or None.
 
     Raises:
-        UserError: `--load` does not fit.
+        UserError: `--load` does not fit the options.
     """
     if args.load is not None and args.load.int8_prefix is not None:
         return load_int8(args.load.int8_prefix, pick(NetworkDescription, args)), None

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""report.json: what a run measured, for CI systems and for people.
+"""Shows, checks, compares and plots report.json, the measurements of a run, for people and CI systems.
 
 report.py show report.json
 report.py check report.json "val.top1>=0.97" "train.total_ips>=100"
@@ -22,17 +22,17 @@ from imagenet.reporting.report_file import PHASES, read_report
 
 
 def is_better_low(name):
-    """Whether a metric is the better the lower it is."""
+    """Return whether lower values of a metric are better."""
     return not name.endswith(('.top1', '.top5', '.total_ips', '.lr'))
 
 
 def best(name, values):
-    """The value of the best epoch."""
+    """Return the value of the best epoch."""
     return min(values) if is_better_low(name) else max(values)
 
 
 def in_order(names):
-    """Names of metrics by phase, and as a report has them within one."""
+    """Return metric names sorted by phase; within a phase, their order does not change."""
     return sorted(names, key=lambda name: (*PHASES, name.split('.')[0]).index(name.split('.')[0]))
 
 
@@ -41,7 +41,7 @@ def shown(value):
 
 
 def columns_of(reports):
-    """The metrics that a table for people has: without training's latencies and times, which its speed tells."""
+    """Return the metrics for a table, without latencies and times if the runs trained: images/s shows the same."""
     names = dict.fromkeys(name for report in reports for name in report['metrics'])
     has_training = any(name.startswith('train.') for name in names)
     return in_order(name for name in names if not (has_training and ('latency_' in name or name.endswith('.time'))))
@@ -56,7 +56,7 @@ def _count(number, noun):
 
 
 def show(report):
-    """The text of `report.py show`: the run, and a row per epoch."""
+    """Return the text of `report.py show`: the run, and a row per epoch."""
     from tabulate import tabulate
 
     metrics = report['metrics']
@@ -79,7 +79,7 @@ def show(report):
 
 
 def compare(paths, reports):
-    """The text of `report.py compare`: the best and the last epoch of each, and images/s beside the first's."""
+    """Return the text of `report.py compare`: each run's best and last epoch, with images/s relative to the first."""
     from tabulate import tabulate
 
     rows = [
@@ -96,7 +96,7 @@ def compare(paths, reports):
 
 
 def _beside_the_first(name, values):
-    """Values as texts; speeds with their ratio to the first."""
+    """Yield the values as text, and speeds with their ratio to the first."""
     for value in values:
         ratio = f' ({value / values[0]:.2f}x)' if name.endswith('.total_ips') and value is not values[0] else ''
         yield '' if math.isnan(value) else shown(value) + ratio
@@ -118,12 +118,12 @@ FUNCTIONS = {
 
 
 def check(report, expression):
-    """Whether an expression such as 'val.top1>=0.97' or 'last(train.loss)<2' holds, and the value that it is about.
+    """Return whether an expression such as 'val.top1>=0.97' or 'last(train.loss)<2' holds, and the value it refers to.
 
-    Without a function that is the best epoch's.
+    Without a function, this is the value of the best epoch.
 
     Raises:
-        UserError: it is no such expression, or the report has no such metric.
+        UserError: the expression is invalid, or the report does not contain the metric.
     """
     match = EXPRESSION.fullmatch(expression)
     try:
@@ -131,8 +131,8 @@ def check(report, expression):
         function = FUNCTIONS[match['function'] or 'best']
     except (TypeError, ValueError, KeyError):
         raise UserError(
-            f'"{expression}" is no check; needed is a metric, >= <= == > or <, and a number, such as "val.top1>=0.97"; '
-            f'the metric may be in {", ".join(f"{name}()" for name in FUNCTIONS)}'
+            f'"{expression}" is no check; use a metric, one of >= <= == > <, and a number, such as "val.top1>=0.97"; '
+            f'the metric may be inside {", ".join(f"{name}()" for name in FUNCTIONS)}'
         ) from None
     name = match['inner'] or match['name']
     values = {**report['metrics'], **{name: [report[name]] for name in ('total_duration', 'ngpus')}}
@@ -145,7 +145,7 @@ def check(report, expression):
 
 
 def run_checks(path, expressions):
-    """`report.py check`: a line for each expression; returns the exit code."""
+    """Print a line for each expression, as `report.py check` does, and return the exit code."""
     report = read_report(path)
     results = [(expression, *check(report, expression)) for expression in expressions]
     for expression, is_so, value in results:
@@ -164,7 +164,7 @@ LINE_STYLES = {'train': '-', 'val': '--', 'ema': ':'}
 
 
 def plot(paths, reports, output):
-    """Draws curves over epochs into a picture: a colour for each metric, or for each run if there are several."""
+    """Draw curves over epochs to a file, with a color for each metric, or for each run if there are several."""
     figure, grid = import_pyplot().subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     models = ', '.join(dict.fromkeys(report['model'] for report in reports))
     figure.suptitle(models if len(paths) > 1 else f'{models}: {paths[0]}', parse_math=False)
@@ -184,7 +184,7 @@ def plot(paths, reports, output):
 def _draw_run(axes, metrics, names, colour, run):
     for name in names:
         values = metrics.get(name, [])
-        # With several runs, top-5 would be lines too many.
+        # With several runs, top-5 would add too many lines.
         if not values or (colour and name.endswith('.top5')):
             continue
         label = f'{name}, {run}' if colour else name
@@ -193,11 +193,13 @@ def _draw_run(axes, metrics, names, colour, run):
 
 
 def parse_args():
-    parser = ArgumentParser(description='Works with the report.json of runs.')
+    parser = ArgumentParser(description='Shows, checks, compares and plots the report.json of runs.')
     commands = parser.add_subparsers(dest='command', required=True)
-    show_parser = commands.add_parser('show', help='print a run, an epoch to a line')
+    show_parser = commands.add_parser('show', help='print a run, one line per epoch')
     check_parser = commands.add_parser(
-        'check', help='exit code 1 unless all expressions hold', description='Exit code 1 unless all expressions hold.'
+        'check',
+        help='exit with code 1 unless all expressions hold',
+        description='Exit with code 1 unless all expressions hold.',
     )
     compare_parser = commands.add_parser('compare', help='print runs side by side')
     plot_parser = commands.add_parser('plot', help='draw loss, accuracy, learning rate and speed over epochs')
@@ -211,7 +213,9 @@ def parse_args():
         metavar='EXPRESSION',
         help='such as "val.top1>=0.97" (the best epoch), "last(train.loss)<2", "mean(train.total_ips)>100"',
     )
-    plot_parser.add_argument('-o', '--output', type=Path, required=True, help='the picture, for example curves.png')
+    plot_parser.add_argument(
+        '-o', '--output', type=Path, required=True, help='the figure to write, for example curves.png'
+    )
     return parser.parse_args()
 
 

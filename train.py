@@ -80,12 +80,12 @@ from models import (
 
 
 def main():
-    # Until the processes have met, they all find the same mistakes; after that, each has its own.
+    # Before the processes are connected, they all find the same errors, so rank 0 prints them. Later errors may differ.
     with one_line_errors(show=lambda: ranks.rank() == 0 or distributed.size() > 1):
         args = parse_args()
         args = with_changes(args, device=choose_device(args.device))
         if args.device == 'cpu':
-            # `runner` has done that; a bare `python train.py` shall be as fast.
+            # `runner` has already done this. A plain `python train.py` should be as fast.
             restart_with_bound_threads()
         args, notes = resolve_args(args)
         if args.check_only:
@@ -98,7 +98,7 @@ def main():
 
 
 def parse_args(argv=None):
-    parser = ArgumentParser(description='Trains, validates and applies ImageNet classifiers.')
+    parser = ArgumentParser(description='Train, validate and apply ImageNet classifiers.')
     add_model_args(parser)
     add_fit_args(parser)
     add_checkpoint_args(parser)
@@ -120,18 +120,18 @@ def parse_args(argv=None):
 
 
 def resolve_args(args):
-    """Checks the options, and decides those that depend on the device, the data or the checkpoint.
+    """Check the options, and set those that depend on the device, the data or the checkpoint.
 
     Returns:
         All options, and lines for the log about choices that a user may not expect.
 
     Raises:
-        UserError: they contradict each other, or this machine or the data cannot do what they ask for.
+        UserError: the options contradict each other, or this machine or the data does not support them.
     """
     if args.test_io:
         args = with_changes(args, mode=args.test_io_mode)
     if args.mode.is_single_process and ranks.size() > 1:
-        raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start one')
+        raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start only one')
     if args.device == 'gpu':
         check_gpus(max(ranks.local_size(), max(args.gpus) + 1))
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
@@ -154,7 +154,7 @@ def resolve_args(args):
         args = with_changes(args, **describe_dataset(args))
         make_workspace(args.workspace)
     elif args.num_classes is None:
-        raise UserError(f'--load {args.load}: this file does not tell its classes; give --num-classes')
+        raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
     return args, [note for note in notes if note]
 
 
@@ -163,21 +163,22 @@ def log_files(args):
 
 
 def check_inference_args(args):
-    """Raises `UserError` for a network that cannot be loaded or written in this mode."""
+    """Raise `UserError` if the network cannot be loaded or written in this mode."""
     if loads_int8(args):
         if args.mode not in (Mode.VAL, Mode.PRED):
             raise UserError(
-                f'--load {args.load}: an int8 network is for --mode val and pred; use the checkpoint behind it'
+                f'--load {args.load}: an int8 network is for --mode val and pred; '
+                'use the checkpoint that it was made from'
             )
         if args.device != 'cpu' or len(args.gpus) > 1:
-            raise UserError(f'--load {args.load}: an int8 network runs on a CPU, one per process; add --device cpu')
+            raise UserError(f'--load {args.load}: an int8 network runs on one CPU device per process; add --device cpu')
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
     if args.mode is Mode.EXPORT:
         check_export(output_prefix(args), args.format)
     if args.mode is Mode.CALIBRATE:
         if args.device != 'cpu':
-            raise UserError('--mode calibrate: int8 networks are for a CPU; add --device cpu')
+            raise UserError('--mode calibrate: int8 networks run only on a CPU; add --device cpu')
         pick(CalibrationOptions, args)
         check_new(int8_files(int8_output(args)))
 
@@ -187,13 +188,13 @@ def loads_int8(args):
 
 
 def check_processor(args):
-    """Checks that the CPU can compute what the options ask for.
+    """Check that the CPU can compute what the options require.
 
     Returns:
-        Lines for the log, or None in their place.
+        Lines for the log; None if a check has nothing to report.
 
     Raises:
-        UserError: it cannot.
+        UserError: the CPU cannot compute it.
     """
     if args.device != 'cpu':
         return []
@@ -205,12 +206,12 @@ def check_processor(args):
 
 
 def check_batch_size(args):
-    """Raises `UserError` if the batch cannot be shared out equally."""
+    """Raise `UserError` if the batch cannot be split equally."""
     processes = ranks.size()
     shares = processes * (len(args.gpus) if processes == 1 else 1)
     if args.batch_size % shares:
         raise UserError(
-            f'--batch-size {args.batch_size}: {shares} processes or devices cannot share it equally; '
+            f'--batch-size {args.batch_size}: cannot be split equally over {shares} processes or devices; '
             f'use a multiple of {shares}'
         )
 
@@ -223,7 +224,10 @@ def classes_of(source):
 
 
 def check_by_building(args):
-    """Finds what only building tells: no Horovod, batches that data do not fill, a checkpoint of another network."""
+    """Find the errors that only building reveals.
+
+    These are a missing Horovod, too little data for one batch, and a checkpoint of another network.
+    """
     if ranks.size() > 1:
         distributed.load_horovod(args.kv_store, args.device)
     as_launched = SimpleNamespace(rank=lambda: 0, size=ranks.size)
@@ -242,9 +246,9 @@ def check_by_building(args):
 
 
 def run_training(args, notes):
-    """--mode train_val and train: from the start, or from the checkpoint in the workspace."""
+    """Run --mode train_val or train, from the start or from the checkpoint in the workspace."""
     args, notes = choose_workspace(args, notes)
-    # Before the checkpoint is read: another run would replace its parts meanwhile.
+    # Locked before the checkpoint is read: otherwise another run could replace its parts meanwhile.
     with only_run(args.workspace, args.model_prefix) if distributed.rank() == 0 else nullcontext():
         path = manifest_path(args.workspace, args.model_prefix)
         found = find_checkpoint(path)
@@ -258,7 +262,7 @@ def run_training(args, notes):
 
 
 def choose_workspace(args, notes):
-    """With --no-resume, a folder of its own for this run, the same on all ranks."""
+    """Choose a new folder for a run with --no-resume, the same on all ranks. Return the options and the notes."""
     if not args.no_resume:
         return args, notes
     folder, note = folder_for_new_run(args.workspace) if distributed.rank() == 0 else (None, None)
@@ -267,7 +271,7 @@ def choose_workspace(args, notes):
 
 
 def begin(args, notes, is_resumed=False):
-    """Seeds everything, opens the logs, and makes sure that all ranks have the same packages and data.
+    """Seed everything, open the logs, and check that all ranks have the same packages and data.
 
     Returns:
         The options with their seed, and the `RunLog`.
@@ -288,7 +292,7 @@ def begin(args, notes, is_resumed=False):
 
 
 def train(args, net, train_data, val_data, log, found):
-    """`fit`, from the start or from a checkpoint that was found."""
+    """Train with `fit`, from the start or from the checkpoint that was found."""
     path = manifest_path(args.workspace, args.model_prefix)
     if distributed.rank() == 0:
         remove_leftovers(args.workspace, args.model_prefix)
@@ -304,7 +308,7 @@ def train(args, net, train_data, val_data, log, found):
         report.metrics = progress.metrics
     check_ranks_start_equal(net, step, progress)
     if is_finished(args, progress):
-        log.info('this run is complete; --no-resume starts another one, more --num-epochs lengthens it')
+        log.info('this run is complete; use --no-resume to start another one, or a larger --num-epochs to extend it')
         return
     checkpoints = CheckpointSaver(pick(SaverOptions, args), log.info)
     profiler = new_profiler(args, log)
@@ -313,7 +317,7 @@ def train(args, net, train_data, val_data, log, found):
         fit(run)
     except KeyboardInterrupt:
         log.info(f'interrupted: {describe_checkpoint(path)}')
-        # Not by way of MXNet's own exit, which would first finish all steps that were pushed.
+        # This bypasses MXNet's exit handler, which would first finish all steps that were pushed.
         sys.stdout.flush()
         os._exit(INTERRUPTED_EXIT_CODE)
 
@@ -328,7 +332,7 @@ def new_profiler(args, log):
 
 
 def choose_file_names(args, notes, prefix):
-    """Names for the files of a run that does not train, which must not replace those of one that did."""
+    """Choose file names for a run that does not train, so that it does not replace the files of a training run."""
     found = None
     if distributed.rank() == 0:
         found = names_beside_training(args.workspace, args.report, log_files(args), prefix)
@@ -338,7 +342,7 @@ def choose_file_names(args, notes, prefix):
 
 
 def run_reading(args, notes):
-    """--test-io: reads the data without a network."""
+    """Run --test-io: read the data without a network."""
     args, notes = choose_file_names(args, notes, 'io')
     args, log = begin(args, notes)
     train_data, val_data = get_data_loader(args)(args, distributed)
@@ -346,7 +350,7 @@ def run_reading(args, notes):
 
 
 def run_validation(args, notes):
-    """--mode val."""
+    """Run --mode val."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
     _, val_data = get_data_loader(args)(args, distributed)
@@ -357,7 +361,7 @@ def run_validation(args, notes):
 
 
 def run_calibration(args, notes):
-    """--mode calibrate: an int8 network from a checkpoint."""
+    """Run --mode calibrate: make an int8 network from a checkpoint."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
     _, val_data = get_data_loader(args)(args, distributed)
@@ -372,7 +376,7 @@ def run_calibration(args, notes):
 
 
 def run_prediction(args, notes):
-    """--mode pred."""
+    """Run --mode pred."""
     devices = local_devices(args.device, args.gpus)
     net, _ = build_inference_model(args, devices)
     options, evaluation, form = (pick(kind, args) for kind in (PredictionOptions, EvaluationOptions, InputForm))
@@ -380,7 +384,7 @@ def run_prediction(args, notes):
 
 
 def run_export(args, notes):
-    """--mode export: in the form that every program can take, whatever this machine has."""
+    """Run --mode export, in a form that every program can read, whatever this machine would use."""
     form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
     args = with_changes(args, **form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
     evaluation = pick(EvaluationOptions, args)
@@ -397,13 +401,13 @@ def class_names(args):
 
 
 def describe_network(args, evaluation):
-    """What programs that run a written network must know, as JSON has it."""
+    """Return what a program must know to run a written network, as content for JSON."""
     network = pick(NetworkDescription, args).as_json()
     return {'network': network, **describe_input(args.input_layout, evaluation, class_names(args))}
 
 
 def output_prefix(args):
-    """What the names of files made from `--load` begin with."""
+    """Return the common prefix of the files made from `--load`."""
     return args.output if args.output is not None else args.load.path.with_suffix('')
 
 

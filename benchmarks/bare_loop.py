@@ -1,4 +1,4 @@
-"""The least that a training loop can do, for the benchmarks: forward, backward, update; wait at the end."""
+"""A minimal training loop for the benchmarks: forward, backward, update, and one wait at the end."""
 
 import os
 import subprocess
@@ -14,7 +14,11 @@ WARMUP_STEPS = 3
 
 
 def bare_loop(batch_size, steps, **network):
-    """Images/s of training ResNet-50 v1.5 at 224 px on random images; `network` are settings of `models.get_model`."""
+    """Return images/s of training ResNet-50 v1.5 at 224 px on random images.
+
+    Args:
+        network: settings of `models.get_model`.
+    """
     import models
     from imagenet.runtime.compat import mx
 
@@ -43,10 +47,10 @@ def bare_loop(batch_size, steps, **network):
 
 
 def bound_threads():
-    """The environment of a process that has all cores to itself, as `runner` makes it; what the user has set wins."""
+    """Return the environment that `runner` gives a process with all cores; the user's variables take precedence."""
     return {**cpu_environment(1), **os.environ}
 
 
 def output_of(*command):
-    """What a program prints, run with `bound_threads`."""
+    """Run a program with `bound_threads` and return its output."""
     return subprocess.check_output([str(part) for part in command], env=bound_threads(), text=True)

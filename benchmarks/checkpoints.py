@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""What saving costs: the time of a checkpoint of ResNet-50, how long training waits for it, and memory over epochs.
+"""The cost of saving: the time of a checkpoint of ResNet-50, how long training waits for it, and memory over epochs.
 
     benchmarks/checkpoints.py [--rounds 5] [--epochs 20]
 
-Saves parameters, momentum and averaged parameters of ResNet-50 between steps of training, and prints how long the call
-takes and how long it is until all is on the disk. Then trains a small network for some epochs, with a checkpoint after
-each, and prints its peak memory in each.
+Saves parameters, momentum and averaged parameters of ResNet-50 between training steps, and prints how long the call
+takes and when everything is on the disk. Then trains a small network for some epochs, with a checkpoint after each, and
+prints its peak memory in each epoch.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SETTINGS = {
 
 
 def measure_saves(rounds, ema_decay):
-    """(seconds that the call takes, seconds until all is written, megabytes) of each save."""
+    """Yield (seconds of the call, seconds until everything is written, megabytes) for each save."""
     import models
     from imagenet.checkpoints.manifest import TrainingProgress
     from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions
@@ -79,16 +79,16 @@ def print_saves(rounds):
 
 
 def peak_since_last_asked(pid):
-    """The largest resident memory of a process since this was last called for it, in MiB."""
+    """Return the peak resident memory of a process since the previous call for it, in MiB."""
     process = Path('/proc') / str(pid)
     peak = next(line for line in (process / 'status').read_text().splitlines() if line.startswith('VmHWM:'))
-    # See proc(5): 5 sets the peak back to what is resident now.
+    # See proc(5): 5 resets the peak to the current resident memory.
     (process / 'clear_refs').write_text('5')
     return int(peak.split()[1]) / 1024
 
 
 def print_memory(data, epochs):
-    """The peak memory of a run in each of its epochs."""
+    """Print the peak memory of a run in each epoch."""
     options = '--image-shape 3,32,32 --data-val-resize 32 --num-layers 18 -b 64 --warmup-epochs 1 --ema-decay 0.9'
     with tempfile.TemporaryDirectory() as folder:
         command = [PROJECT / 'runner', '--device', 'cpu', '--data-root', data, '-e', epochs, *options.split()]
@@ -102,14 +102,14 @@ def print_memory(data, epochs):
                 print(f' {peaks[-1]:.0f}', end='', flush=True)
     middle = len(peaks) // 2
     growth = max(peaks[middle:]) / max(peaks[:middle]) - 1
-    print(f'\nthe second half of the run needs {100 * growth:+.1f} % of what the first half needs')
+    print(f'\npeak memory of the second half of the run compared with the first: {100 * growth:+.1f} %')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=5, help='saves that are measured; 0: none (default: 5)')
+    parser.add_argument('--rounds', type=int, default=5, help='number of saves to measure; may be 0 (default: 5)')
     parser.add_argument('--epochs', type=int, default=20, help='epochs of the small run (default: 20)')
-    parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='what it trains on')
+    parser.add_argument('--data', type=Path, default=PROJECT / 'demo' / 'digits', help='data to train on')
     args = parser.parse_args()
     restart_with_bound_threads()
     if args.rounds:

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""This package beside PyTorch, ONNX Runtime and OpenVINO on this machine's CPU, by turns in one run.
+"""Compares this package with PyTorch, ONNX Runtime and OpenVINO on this machine's CPU, alternately in one run.
 
     benchmarks/cpu_peers.py [--rounds 3] [--only 'inference, batch 32'] [-o peers.json] [--markdown peers.md]
 
-ResNet-50 v1.5 at 224 px with the same weights, training and inference, batch 32 and 1: this package as `runner` starts
-it, and each peer in a process of its own with all cores, configured as its documentation advises. Before it is timed, a
-peer's logits are compared with this package's. A turn gives the images/s of its median step. Shared machines change
-their pace by a factor of two within minutes: it is measured before and after each turn, a turn in which it changes is
-taken again, and what is compared are images/s at the run's median pace. The peers get an environment of their own
-(1.5 GB, made the first time), for which this program needs Python 3.11 or later.
+Measures training and inference of ResNet-50 v1.5 at 224 px with the same weights, at batch sizes 32 and 1. This package
+runs as `runner` starts it. Each peer runs in a separate process with all cores, configured as its documentation
+recommends. Before timing, a peer's logits are compared with this package's. The result of a turn is images/s of its
+median step.
+
+The pace of a shared machine may change by a factor of two within minutes. The pace is measured before and after each
+turn, and a turn is repeated if it changes. Results are images/s at the run's median pace.
+
+The peers get a separate environment (1.5 GB, created the first time), for which this program needs Python 3.11 or
+later.
 """
 
 import argparse
@@ -40,18 +44,18 @@ LEAST_PYTHON = (3, 11)
 SECONDS_PER_TURN = 1200
 CALIBRATION_IMAGES = 64
 
-# ResNet-50 v1.5 at 224 px has 4.089e9 multiply-adds; the backward pass takes two for each of them.
+# ResNet-50 v1.5 at 224 px has 4.089e9 multiply-adds; the backward pass needs two for each of them.
 OPERATIONS = {'training': 3 * 2 * 4.089e9, 'inference': 2 * 4.089e9}
-# So many steps are measured, after as many that are not; of what computes in int8 or bfloat16, more.
+# Number of measured steps, after the same number of warm-up steps; multiplied by the speedup of a precision.
 STEPS = {('training', 32): 4, ('training', 1): 20, ('inference', 32): 8, ('inference', 1): 80}
 SPEEDUPS = {'float32': 1, 'bfloat16': 2, 'int8': 4}
-# Of the machine within a turn; else the turn is taken again, up to so many times.
+# If the machine's pace changes more than this within a turn, the turn is repeated, for at most this many tries.
 LARGEST_CHANGE_OF_PACE = 0.1
 TRIES = 4
-# Of the logits' norm: the same network in float32.
+# Relative to the logits' norm, for the same network in float32.
 TOLERANCE = 1e-3
 
-# engine: of peer_worker.py, or None for this package; environment: variables that the peer is faster with.
+# engine: of peer_worker.py, or None for this package; environment: variables that make the peer faster.
 Peer = namedtuple('Peer', 'name precision engine settings environment')
 HUGE_PAGES = {'THP_MEM_ALLOC_ENABLE': '1'}
 OURS = 'this package'
@@ -82,7 +86,7 @@ INFERENCE = (
 )
 PEERS = {'training': TRAINING, 'inference': INFERENCE}
 
-# This package beside the best of the peers whose names start like this.
+# Compares this package with the best of the peers whose names start with one of `names`.
 Ratio = namedtuple('Ratio', 'task batch_size precision names their_precision target')
 RATIOS = (
     Ratio('training', 32, 'float32', ('PyTorch',), 'float32', 1.6),
@@ -96,11 +100,11 @@ RATIOS = (
 
 
 class FailedError(Exception):
-    """Why nothing was measured, in a line."""
+    """A measurement failed; the message is the reason in one line."""
 
 
 def output_of(*command, **environment):
-    """What a program prints, with these environment variables beside the user's.
+    """Run a program with these environment variables in addition to the user's, and return its output.
 
     Raises:
         FailedError: it fails, or takes too long.
@@ -118,7 +122,7 @@ def output_of(*command, **environment):
 
 
 def seconds_of_others():
-    """The time of this machine's cores that went to other programs, or to other guests of its host."""
+    """Return the seconds of this machine's cores used by other programs, or by other guests of its host."""
     names = [f'cpu{core}' for core in usable_cores()]
     lines = [line.split() for line in Path('/proc/stat').read_text().splitlines()]
     # user, nice, system, idle, iowait, irq, softirq, steal
@@ -131,13 +135,13 @@ Turn = namedtuple('Turn', 'ips gflops others')
 
 
 class Case:
-    """A peer at a task and batch size, and what its turns have measured.
+    """A peer at a task and batch size, and the results of its turns.
 
     Attributes:
-        turns: for each, images/s, the machine's pace meanwhile (see `pace` of peer_worker.py), and the share of the
-            cores' time that others had (see `seconds_of_others`).
-        difference: of its logits from this package's, relative to their norm; None if nobody compares.
-        failure: why there are no more turns, in a line; or None.
+        turns: for each, images/s, the machine's pace during the turn (see `pace` in peer_worker.py), and the share
+            of the cores' time that others used (see `seconds_of_others`).
+        difference: of its logits from this package's, relative to their norm; None if they are not compared.
+        failure: one line that explains why there are no more turns, or None.
     """
 
     def __init__(self, task, batch_size, peer):
@@ -153,14 +157,14 @@ class Case:
 
     @property
     def images_per_gflop(self):
-        """Images/s for each GFLOP/s of the machine's pace: the median over the turns; NaN if there are none."""
+        """Images/s per GFLOP/s of the machine's pace, as the median over the turns; NaN if there are none."""
         return statistics.median([turn.ips / turn.gflops for turn in self.turns] or [math.nan])
 
     def take_turn(self, folder, python):
-        """Measures once more; a failure is noted, and is the end of it.
+        """Measure once more; a failure is recorded and ends the case.
 
         Args:
-            folder: with what peer_network.py has written.
+            folder: contains the files that peer_network.py wrote.
             python: the interpreter of the peers.
         """
         try:
@@ -180,31 +184,29 @@ class Case:
         turn = measure_peer(self, folder, python) if self.peer.engine else measure_ours(self, folder)
         speed, self.difference = turn
         if self.peer.precision == 'float32' and self.difference is not None and not self.difference < TOLERANCE:
-            raise FailedError(f'another network: the logits differ by {self.difference:.2g}')
+            raise FailedError(f'not the same network: the logits differ by {self.difference:.2g}')
         seconds = (time.perf_counter() - start) * len(usable_cores())
         return speed, (seconds_of_others() - others) / seconds
 
     def last_turn(self):
-        """How it ended, in a line."""
+        """Return the result of the last turn in one line."""
         if self.failure is not None:
             return f'failed: {self.failure}'
         turn = self.turns[-1]
-        return (
-            f'{turn.ips:.2f} images/s at a pace of {turn.gflops:.0f} GFLOP/s ({turn.others:.0%} of the time to others)'
-        )
+        return f'{turn.ips:.2f} images/s at a pace of {turn.gflops:.0f} GFLOP/s (others: {turn.others:.0%} of the time)'
 
 
 def machine_pace(folder, python):
-    """GFLOP/s that the machine does just now."""
+    """Return the machine's current GFLOP/s."""
     environment = {'OMP_NUM_THREADS': str(len(usable_cores()))}
     printed = output_of(python, BENCHMARKS / 'peer_worker.py', folder, 'pace', 0, 0, '{}', **environment)
     return json.loads(printed)['gflops']
 
 
 def measure_peer(case, folder, python):
-    """(images/s, difference of the logits) of one turn of a peer."""
+    """Return (images/s, difference of the logits) of one turn of a peer."""
     peer = case.peer
-    # Not the user's folder of compiled code, which is there from the last run.
+    # Not the user's cache of compiled code, which still contains that of the last run.
     environment = {'OMP_NUM_THREADS': str(len(usable_cores())), 'TORCHINDUCTOR_CACHE_DIR': str(folder / 'inductor')}
     command = (python, BENCHMARKS / 'peer_worker.py', folder, peer.engine, case.batch_size, case.steps)
     printed = output_of(*command, json.dumps(peer.settings), **environment, **peer.environment)
@@ -213,7 +215,7 @@ def measure_peer(case, folder, python):
 
 
 def measure_ours(case, folder):
-    """(images/s, difference of the logits or None) of the second epoch of a run of this package."""
+    """Return (images/s, difference of the logits or None) of the second epoch of a run of this package."""
     precision = case.peer.precision
     mode = {'training': 'train', 'inference': 'val'}[case.task]
     network, difference = folder / 'network.params', None
@@ -230,39 +232,39 @@ def measure_ours(case, folder):
 
 @functools.lru_cache(maxsize=None)
 def calibrate(folder):
-    """(this package's int8 network, as `--load` takes it, and the difference of its logits)."""
+    """Return (this package's int8 network, as a value for `--load`, and the difference of its logits)."""
     prefix = folder / 'network'
     command = [RUNNER, '--mode', 'calibrate', '--device', 'cpu', '--data-backend', 'synthetic', '-b', 32, '-o', prefix]
     command += ['--load', folder / 'network.params', '--calib-images', CALIBRATION_IMAGES, '--calib-mode', 'minmax']
-    # Accuracy on random labels says nothing.
+    # Accuracy on random labels is meaningless.
     output_of(*command, '--max-drop', 1, '--benchmark-iters', 1, '--workspace', folder)
     difference = float(output_of(find_python(), BENCHMARKS / 'peer_network.py', folder, '--int8', prefix))
     return Path(f'{prefix}-int8'), difference
 
 
 def default_environment():
-    """A folder in the user's cache; another one for other requirements."""
+    """Return a folder in the user's cache, a different one for different requirements."""
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     return cache / 'imagenet-mxnet' / f'peers-{file_sha256(REQUIREMENTS)[:12]}'
 
 
 def make_environment(folder):
-    """The interpreter of the peers' environment, which is made where it is missing, whole or not at all.
+    """Return the interpreter of the peers' environment. If that is missing, create it, completely or not at all.
 
     Raises:
-        UserError: it cannot be made, or there is something else.
+        UserError: it cannot be created, or the folder contains something else.
     """
     requirements = REQUIREMENTS.read_text()
     stamp = folder / REQUIREMENTS.name
     if stamp.exists() and stamp.read_text() == requirements:
         return folder / 'bin' / 'python'
     if folder.exists():
-        raise UserError(f'--environment {folder}: there is something else, or for other versions; name another folder')
+        raise UserError(f'--environment {folder}: contains something else, or other versions; choose another folder')
     if sys.version_info < LEAST_PYTHON:
         raise UserError(
-            f'the peers need Python 3.11 or later, and this is {platform.python_version()}: start with another'
+            f'the peers need Python 3.11 or later, but this is {platform.python_version()}: use a newer one'
         )
-    print(f'making {folder}', flush=True)
+    print(f'creating {folder}', flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as temporary:
         partial = Path(temporary) / folder.name
@@ -270,14 +272,14 @@ def make_environment(folder):
             output_of(sys.executable, '-m', 'venv', partial)
             output_of(partial / 'bin' / 'python', '-m', 'pip', 'install', '--quiet', '-r', REQUIREMENTS)
         except FailedError as error:
-            raise UserError(f'--environment {folder}: it cannot be made: {error}') from None
+            raise UserError(f'--environment {folder}: cannot be created: {error}') from None
         (partial / REQUIREMENTS.name).write_text(requirements)
         partial.rename(folder)
     return folder / 'bin' / 'python'
 
 
 def describe_machine(python):
-    """What measures and what is measured: processor, cores, versions."""
+    """Return the processor, its cores, the system, and the versions of what is measured."""
     program = 'import importlib.metadata, sys; print(*map(importlib.metadata.version, sys.argv[1:]))'
     packages = {'PyTorch': 'torch', 'ONNX Runtime': 'onnxruntime', 'OpenVINO': 'openvino', 'NNCF': 'nncf'}
     versions = dict(zip(packages, output_of(python, '-c', program, *packages.values()).split()))
@@ -288,14 +290,14 @@ def describe_machine(python):
 
 
 def best_of(cases, task, batch_size, precision, names):
-    """The best of the peers whose names start with one of these, in images/s for a GFLOP/s; NaN if there is none."""
+    """Return images/s per GFLOP/s of the best peer whose name starts with one of these; NaN if there is none."""
     wanted = (task, batch_size, precision)
     found = [case for case in cases if (case.task, case.batch_size, case.peer.precision) == wanted and case.turns]
     return max((case.images_per_gflop for case in found if case.peer.name.startswith(names)), default=math.nan)
 
 
 def compute_ratios(cases):
-    """(what, beside whom, ratio, target) for each of `RATIOS` that was measured."""
+    """Yield (what, compared with what, ratio, target) for each of `RATIOS` that was measured."""
     for task, batch_size, precision, names, their_precision, target in RATIOS:
         ours = best_of(cases, task, batch_size, precision, (OURS,))
         ratio = ours / best_of(cases, task, batch_size, their_precision, names)
@@ -310,12 +312,12 @@ def compute_ratios(cases):
 
 
 def median_pace(cases):
-    """The machine's, over all turns of the run, in GFLOP/s."""
+    """Return the machine's median pace over all turns of the run, in GFLOP/s."""
     return statistics.median([turn.gflops for case in cases for turn in case.turns] or [math.nan])
 
 
 def speed_rows(cases, pace):
-    """The rows of the table of one task and batch size, with images/s at this pace."""
+    """Yield the table rows of one task and batch size, with images/s at this pace."""
     ours = best_of(cases, cases[0].task, cases[0].batch_size, 'float32', (OURS,))
     for case in cases:
         difference = '' if case.difference is None else f'{case.difference:.1e}'
@@ -327,7 +329,7 @@ def speed_rows(cases, pace):
 
 
 def format_table(headers, rows):
-    """A Markdown table that reads well on a terminal, too."""
+    """Return a Markdown table that is also easy to read on a terminal."""
     rows = [headers, *rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
@@ -336,24 +338,24 @@ def format_table(headers, rows):
 
 
 def format_results(machine, cases):
-    """All that was measured, as Markdown."""
+    """Return all results as Markdown."""
     versions = ', '.join(' '.join(pair) for pair in machine['versions'].items())
     others = statistics.median([turn.others for case in cases for turn in case.turns] or [0])
     pace = median_pace(cases)
     paces = [turn.gflops for case in cases for turn in case.turns] or [math.nan]
     parts = [
-        f'{machine["cpu"]}, {machine["cores"]} cores, of whose time others had {others:.0%}; {versions}. '
-        f'Images/s at a pace of {pace:.0f} GFLOP/s; it was between {min(paces):.0f} and {max(paces):.0f}.'
+        f'{machine["cpu"]}, {machine["cores"]} cores, others used {others:.0%} of their time; {versions}. '
+        f'Images/s at a pace of {pace:.0f} GFLOP/s; the pace was between {min(paces):.0f} and {max(paces):.0f}.'
     ]
     for (task, batch_size), group in itertools.groupby(cases, lambda case: (case.task, case.batch_size)):
         headers = (f'{task}, batch {batch_size}', 'precision', 'images/s', f'/ {OURS}', 'rounds', 'logits differ')
         parts.append(format_table(headers, speed_rows(list(group), pace)))
     rows = [(what, whom, f'{ratio:.2f}', f'{target:.2f}') for what, whom, ratio, target in compute_ratios(cases)]
-    return '\n\n'.join([*parts, format_table((OURS, 'beside', 'ratio', 'target'), rows)]) + '\n'
+    return '\n\n'.join([*parts, format_table((OURS, 'compared with', 'ratio', 'target'), rows)]) + '\n'
 
 
 def results_of(machine, rounds, cases):
-    """All that was measured, for JSON."""
+    """Return all results for JSON."""
     measured = [
         {
             'task': case.task,
@@ -378,18 +380,18 @@ def write_text(path, text):
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     parser.add_argument(
-        '--environment', type=Path, metavar='DIR', help="the peers' (default: in ~/.cache/imagenet-mxnet)"
+        '--environment', type=Path, metavar='DIR', help="the peers' environment (default: in ~/.cache/imagenet-mxnet)"
     )
-    parser.add_argument('--only', type=re.compile, default='', metavar='PATTERN', help='those that this is found in')
-    parser.add_argument('-o', '--output', type=Path, help='write all rounds there, as JSON')
-    parser.add_argument('--markdown', type=Path, help='write the tables there')
+    parser.add_argument('--only', type=re.compile, default='', metavar='PATTERN', help='measure only matching cases')
+    parser.add_argument('-o', '--output', type=Path, help='write all rounds to this file, as JSON')
+    parser.add_argument('--markdown', type=Path, help='write the tables to this file')
     return parser.parse_args()
 
 
 def measure(args, cases, python):
-    """Takes the turns of all cases, writes what they measured after each round, and shows it at the end."""
+    """Take the turns of all cases, write the results after each round, and print them at the end."""
     machine = describe_machine(python)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -412,10 +414,10 @@ def main():
         cases = [Case(*place, peer) for place in STEPS for peer in PEERS[place[0]]]
         cases = [case for case in cases if re.search(args.only, str(case))]
         if args.rounds < 1:
-            raise UserError(f'--rounds {args.rounds}: needed is at least 1')
+            raise UserError(f'--rounds {args.rounds}: must be at least 1')
         if not cases:
             raise UserError(
-                f'--only {args.only.pattern}: found in nothing, such as "inference, batch 1: OpenVINO, int8"'
+                f'--only {args.only.pattern}: matches no case; an example is "inference, batch 1: OpenVINO, int8"'
             )
         try:
             measure(args, cases, make_environment((args.environment or default_environment()).absolute()))

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""How fast images come: the package's backends beside decoding alone, and PyTorch's DataLoader where it is installed.
+"""How fast images are read: the package's backends, decoding alone, and PyTorch's DataLoader if it is installed.
 
     benchmarks/data_loading.py [--images 2000] [--threads 2] [--rounds 3] [--torch-python PYTHON]
 
-Makes JPEGs of 500x375 at quality 95, and reads them for training at 224 px, by turns in one run: `./runner --test-io`
-with every backend, OpenCV decoding with as many threads (the limit), and torchvision's RandomResizedCrop in a
-DataLoader with as many workers. Then reads four times as many records, and prints how much memory each took.
+Makes JPEGs of 500x375 at quality 95 and reads them for training at 224 px. Alternates in one run between
+`./runner --test-io` with every backend, OpenCV decoding with the same number of threads (the limit), and torchvision's
+RandomResizedCrop in a DataLoader with the same number of workers. Then reads four times as many records, and prints how
+much memory each backend used.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from imagenet.datasets.records import RecordFile, pack_image
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 95
 CLASSES = 10
-# A run must be long beside its start.
+# A run must be long compared with its startup.
 RECORDS_PER_IMAGE = 4
 BATCH_SIZE = 64
 MEBIBYTE = 1 << 20
@@ -43,7 +44,7 @@ READERS = {
 }
 LIMIT, TORCH = 'decoding alone', 'PyTorch DataLoader'
 
-# Runs where torch is; torchvision decodes by way of Pillow, as most of its users do.
+# Runs in the interpreter that has torch. torchvision decodes with Pillow, as it does for most of its users.
 TORCH_PROGRAM = """
 import sys, time, torch, torchvision
 from torchvision import transforms
@@ -60,7 +61,7 @@ print(images / (time.perf_counter() - start))
 
 
 def make_photograph(random):
-    """A JPEG with detail of all sizes, as photographs have it: about 75 kB."""
+    """Return a JPEG of about 75 kB with detail of all sizes, like a photograph."""
     image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)
     for size in (8, 16, 32, 64, 128):
         coarse = random.standard_normal((HEIGHT // size + 2, WIDTH // size + 2, 3)).astype(np.float32)
@@ -71,7 +72,7 @@ def make_photograph(random):
 
 
 def write_records(folder, photographs, count):
-    """`train` and `val`, the same file under both names."""
+    """Write `train` and `val`, the same file under both names."""
     folder.mkdir()
     with (folder / 'train.rec').open('wb') as records, (folder / 'train.idx').open('w') as index:
         for key in range(count):
@@ -90,7 +91,7 @@ def write_tree(folder, photographs):
 
 
 def measure_limit(folder, threads):
-    """Images/s of OpenCV decoding whole images, read from the record file."""
+    """Return images/s of OpenCV decoding complete images, read from the record file."""
     records = RecordFile(folder / 'train.rec', folder / 'train.idx')
     cv2.setNumThreads(0)
 
@@ -105,7 +106,7 @@ def measure_limit(folder, threads):
 
 
 def measure_reader(folder, threads, options):
-    """Images/s of `./runner --test-io`, and the most memory that its process had, in bytes."""
+    """Return images/s of `./runner --test-io`, and the peak memory of its process in bytes."""
     with tempfile.TemporaryDirectory() as workspace:
         command = [PROJECT / 'runner', '--device', 'cpu', '--data-root', folder, '-b', BATCH_SIZE, '--test-io']
         command += ['--data-mxnet-threads', threads, '--dali-threads', threads, '--dali-validation-threads', threads]
@@ -125,7 +126,7 @@ def measure_torch(python, folder, threads):
 
 
 def measure_speed(args, records, tree):
-    """Images/s of each reader, a list of one per round."""
+    """Return images/s by reader, as a list with one value per round."""
     speeds = {}
     for turn in range(args.rounds):
         found = {LIMIT: measure_limit(records, args.threads)}
@@ -142,10 +143,10 @@ def measure_speed(args, records, tree):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        '--images', type=int, default=2000, help='different images; each is in four records (default: 2000)'
+        '--images', type=int, default=2000, help='number of different images; each is in four records (default: 2000)'
     )
     parser.add_argument('--threads', type=int, default=2, help='decoding threads (default: 2)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     this_python = sys.executable if importlib.util.find_spec('torch') else None
     parser.add_argument('--torch-python', default=this_python, help='an interpreter that has torch and torchvision')
     args = parser.parse_args()

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""What the processor's instruction set is worth: training in float32 and bfloat16, each limited to older ones.
+"""The effect of the instruction set: training in float32 and bfloat16 with the processor's own and with older ones.
 
     benchmarks/instruction_sets.py [--batch-size 16] [--steps 6] [--rounds 2]
 
-Trains a ResNet-18 at 224 px on synthetic data, alternately in one run, and prints images/s and the ratio to the first.
+Trains a ResNet-18 at 224 px on synthetic data. Alternates between the cases in one run, and prints images/s and the
+ratio to the first case.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from imagenet.runtime.processor import INSTRUCTION_SETS, LIMIT, cpu_flags, instr
 
 
 def cases():
-    """(limit, options) of what this processor can do, the best first."""
+    """Return (limit, options) of what this processor supports, the best first."""
     flags, own = cpu_flags(), instruction_set()
     own_and_older = INSTRUCTION_SETS[: INSTRUCTION_SETS.index(own) + 1]
     found = [older for older in reversed(own_and_older) if flags.issuperset(older.flags)]
@@ -34,15 +35,15 @@ def measure(limit, options, args):
         command += ['--num-examples', args.batch_size * args.steps, '--workspace', workspace]
         environment = {**os.environ, LIMIT: limit}
         subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, check=True)
-        # The first epoch includes the start.
+        # The first epoch includes the startup.
         return read_report(Path(workspace) / 'report.json')['metrics']['train.total_ips'][1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--steps', type=int, default=6, help='steps of an epoch (default: 6)')
-    parser.add_argument('--rounds', type=int, default=2, help='turns of each case (default: 2)')
+    parser.add_argument('--steps', type=int, default=6, help='steps per epoch (default: 6)')
+    parser.add_argument('--rounds', type=int, default=2, help='measurements of each case (default: 2)')
     args = parser.parse_args()
     speeds = {case: [] for case in cases()}
     for _ in range(args.rounds):

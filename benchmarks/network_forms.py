@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""What the form of a network costs on this CPU: fused or separate BN-ReLU, NCHW or NHWC.
+"""The cost of a network's form on this CPU: fused or separate BN-ReLU, NCHW or NHWC.
 
     benchmarks/network_forms.py [--batch-size 32] [--steps 8] [--rounds 3]
 
-Trains ResNet-50 v1.5 at 224 px, float32, on random images, by turns in one run, each form in a process of its own with
-the same threads, and prints images/s and the ratio to the separate NCHW network. The first steps are left out.
+Trains ResNet-50 v1.5 at 224 px in float32 on random images. Alternates between the forms in one run, each in a separate
+process with the same threads, and prints images/s and the ratio to the separate NCHW network. The first steps do not
+count.
 """
 
 import argparse
@@ -31,8 +32,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--steps', type=int, default=8, help='steps measured in each round (default: 8)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each form (default: 3)')
-    parser.add_argument('--form', choices=tuple(FORMS), help='one turn of this form, in this process')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each form (default: 3)')
+    parser.add_argument('--form', choices=tuple(FORMS), help='measure this form once, in this process')
     args = parser.parse_args()
     if args.form:
         print(bare_loop(args.batch_size, args.steps, **FORMS[args.form]))

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""The network that cpu_peers.py measures, as this package has it.
+"""The network that cpu_peers.py measures, built with this package.
 
     benchmarks/peer_network.py FOLDER
 
-makes `network.params`, a checkpoint; `network.npz`, the same arrays for those who have no MXNet; and `images.npz`:
-images, the network's logits for them, and more images for calibration. No parameter is trivial: a layer that a peer
+writes `network.params`, a checkpoint; `network.npz`, the same arrays for programs without MXNet; and `images.npz`:
+images, the network's logits for them, and more images for calibration. No parameter is trivial, so a layer that a peer
 gets wrong shows in its logits.
 
     benchmarks/peer_network.py FOLDER --int8 PREFIX
 
-prints how far the logits of a calibrated network, `PREFIX-int8-symbol.json` and `PREFIX-int8.params`, are from those.
+prints the relative difference of these logits from those of a calibrated network, `PREFIX-int8-symbol.json` and
+`PREFIX-int8.params`.
 """
 
 import argparse
@@ -26,12 +27,12 @@ from models import get_model, initialize
 
 IMAGE_SHAPE = (3, 224, 224)
 NUM_IMAGES, NUM_CALIBRATION_IMAGES = 32, 64
-# Half of the running statistics come from the last step: a few steps are enough.
+# The last step contributes half of the running statistics, so a few steps are enough.
 BATCHNORM_MOMENTUM, STATISTICS_STEPS, STATISTICS_BATCH_SIZE = 0.5, 6, 16
 
 
 def random_images(random, count):
-    """As `--data-backend synthetic` makes them."""
+    """Return images like those of `--data-backend synthetic`."""
     return random.standard_normal((count, *IMAGE_SHAPE)).astype(np.float32)
 
 
@@ -40,7 +41,7 @@ def random_scale_or_offset(random, name, shape):
 
 
 def random_network(random):
-    """ResNet-50 v1.5: random weights, scales and offsets, and the running statistics that go with them."""
+    """Return a ResNet-50 v1.5 with random weights, scales and offsets, and matching running statistics."""
     mx.random.seed(0)
     net = get_model(batchnorm_mom=BATCHNORM_MOMENTUM)
     initialize(net, [mx.cpu()])
@@ -54,7 +55,7 @@ def random_network(random):
     for _ in range(STATISTICS_STEPS):
         with mx.autograd.record():
             logits = net(mx.nd.array(random_images(random, STATISTICS_BATCH_SIZE)))
-        # It is the backward pass that updates running statistics.
+        # The backward pass updates the running statistics.
         logits.backward()
         mx.nd.waitall()
     return net
@@ -72,7 +73,7 @@ def write_network(folder):
 
 
 def int8_difference(folder, prefix):
-    """The relative difference of the logits of a calibrated network of this package."""
+    """Return the relative difference of the logits of a network that this package calibrated."""
     expected = np.load(folder / 'images.npz')
     net = mx.gluon.SymbolBlock.imports(f'{prefix}-int8-symbol.json', ['data'], f'{prefix}-int8.params')
     return relative_difference(net(mx.nd.array(expected['images'])).asnumpy(), expected['logits'])
@@ -81,7 +82,7 @@ def int8_difference(folder, prefix):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--int8', metavar='PREFIX', help='of the files of a calibrated network')
+    parser.add_argument('--int8', metavar='PREFIX', help='start of the file names of a calibrated network')
     args = parser.parse_args()
     if args.int8:
         print(int8_difference(args.folder, args.int8))

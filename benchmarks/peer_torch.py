@@ -1,4 +1,4 @@
-"""ResNet-50 v1.5 in PyTorch, its modules at the places that the canonical names of this package's parameters tell."""
+"""ResNet-50 v1.5 in PyTorch, with modules arranged to match the canonical parameter names of this package."""
 
 import contextlib
 
@@ -57,7 +57,7 @@ class ResNet50(nn.Module):
 
 
 def load_network(folder):
-    """The network with the weights of `network.npz`."""
+    """Return the network with the weights of `network.npz`."""
     net = ResNet50()
     arrays = np.load(folder / 'network.npz')
     state = net.state_dict()
@@ -68,18 +68,18 @@ def load_network(folder):
 
 
 def with_format(net, images, channels_last):
-    """The network and the images in the memory format in which a peer computes."""
+    """Return the network and the images in the memory format in which a peer computes."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return net.to(memory_format=memory_format), torch.from_numpy(images).contiguous(memory_format=memory_format)
 
 
 def precision(bfloat16):
-    """The context in which a peer computes."""
+    """Return the context in which a peer computes."""
     return torch.autocast('cpu', torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
 
 def inference(folder, images, channels_last=True, form='eager', bfloat16=False):
-    """A function that computes logits. `form` is 'eager', 'frozen' (TorchScript) or 'compiled' (inductor)."""
+    """Return a function that computes logits. `form` is 'eager', 'frozen' (TorchScript) or 'compiled' (inductor)."""
     net, images = with_format(load_network(folder).eval(), images, channels_last)
     if form == 'frozen':
         with torch.no_grad(), precision(bfloat16):
@@ -96,7 +96,7 @@ def inference(folder, images, channels_last=True, form='eager', bfloat16=False):
 
 
 def training(folder, images, channels_last=True, form='eager', bfloat16=False):
-    """(a function that trains for a step, the logits that the network in inference mode had before)."""
+    """Return (a function that trains for one step, the logits in inference mode before training)."""
     net, images = with_format(load_network(folder).eval(), images, channels_last)
     with torch.no_grad(), precision(bfloat16):
         logits = net(images).float().numpy()
@@ -116,7 +116,7 @@ def training(folder, images, channels_last=True, form='eager', bfloat16=False):
 
 
 def export(folder, path):
-    """Writes the network as ONNX, for any batch size."""
+    """Write the network as ONNX, for any batch size."""
     images = torch.zeros(2, 3, 224, 224)
     torch.onnx.export(
         load_network(folder).eval(),

@@ -1,9 +1,9 @@
-"""One turn of a peer of cpu_peers.py, in a process of its own and in the peers' environment.
+"""Takes one turn of a peer for cpu_peers.py, in a separate process and in the peers' environment.
 
     peer_worker.py FOLDER ENGINE BATCH_SIZE STEPS SETTINGS
 
-FOLDER holds what peer_network.py has written, and takes what peers make from it. Prints JSON: images/s of so many
-steps, and the relative difference of the logits from this package's.
+FOLDER contains the files that peer_network.py wrote, and receives the files that peers make from them. Prints JSON:
+images/s over STEPS steps, and the relative difference of the logits from this package's.
 """
 
 import json
@@ -23,7 +23,7 @@ PACE_MATRIX_SIZE, PACE_PRODUCTS = 2048, 8
 
 
 def images_per_second(step, batch_size, steps):
-    """Of the median step, after as many that do not count."""
+    """Return images/s of the median step, after the same number of steps that do not count."""
     for _ in range(steps):
         step()
     seconds = []
@@ -35,7 +35,7 @@ def images_per_second(step, batch_size, steps):
 
 
 def made(folder, name):
-    """The folder of the files that some peers compute from; where it is missing, another process makes it."""
+    """Return the folder of the files that some peers compute from; if it is missing, another process makes it."""
     path = folder / name
     if not path.exists():
         partial = Path(tempfile.mkdtemp(dir=folder))
@@ -58,7 +58,7 @@ def make_openvino_int8(folder, target):
     net = openvino.Core().read_model(made(folder, 'onnx') / 'network.onnx')
     images = np.load(folder / 'images.npz')['calibration'][:, np.newaxis]
     net.reshape(images.shape[1:])
-    # Activations behind a ReLU are not symmetric; weights are.
+    # Activations after a ReLU are not symmetric; weights are.
     preset = nncf.QuantizationPreset.MIXED
     net = nncf.quantize(net, nncf.Dataset(images), preset=preset, subset_size=len(images))
     openvino.save_model(net, target / 'network.xml', compress_to_fp16=False)
@@ -113,7 +113,7 @@ def openvino_inference(folder, images, source, file):
     core = openvino.Core()
     net = core.read_model(made(folder, source) / file)
     net.reshape(images.shape)
-    # Without a hint, float32 is computed as bfloat16 where the processor has it.
+    # Without a hint, float32 is computed as bfloat16 if the processor supports it.
     settings = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': CORES}
     request = core.compile_model(net, 'CPU', settings).create_infer_request()
 
@@ -136,7 +136,7 @@ def torch_training(folder, images, **settings):
     return peer_torch.training(folder, images, **settings)
 
 
-# Functions of (folder, images, settings) that give (a function that computes a step, logits to compare).
+# Functions of (folder, images, settings) that return (a function that computes a step, logits to compare).
 ENGINES = {
     'onnxruntime': onnxruntime_inference,
     'openvino': openvino_inference,
@@ -154,7 +154,11 @@ def take_turn(folder, engine, batch_size, steps, settings):
 
 
 def sgemm_limit(operations):
-    """Images/s at the speed of large float32 matrix products, the best of some, with so many operations an image."""
+    """Return images/s at the speed of the fastest of several large float32 matrix products.
+
+    Args:
+        operations: floating-point operations per image.
+    """
     import torch
 
     left, right = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE)
@@ -167,7 +171,7 @@ def sgemm_limit(operations):
 
 
 def pace():
-    """How fast the machine is just now, in GFLOP/s of NumPy's float32 matrix products: the median of some."""
+    """Return the machine's current speed in GFLOP/s, as the median of several float32 matrix products in NumPy."""
     left, right = np.random.default_rng(0).standard_normal((2, PACE_MATRIX_SIZE, PACE_MATRIX_SIZE), dtype=np.float32)
     seconds = []
     for _ in range(PACE_PRODUCTS):

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""How well `--mode pred` decodes and computes at the same time: both together beside each alone.
+"""How well `--mode pred` decodes and computes at the same time: both together compared with each alone.
 
     benchmarks/predicting.py [--images 256] [--batch-size 32] [--rounds 3] [--load model-int8]
 
-Makes a folder of JPEGs of 500x375 at quality 95, and classifies them with ResNet-50 at 224 px on the CPU. By turns, in
-one process with bound threads: decoding all of them without a network, classifying images that are decoded already, and
-`prediction.classify` as the program calls it; the ratio is that of the last to the slower of the two. An int8 network
-(`--load`, see `--mode calibrate`) leaves less time to decode in.
+Makes a folder of JPEGs of 500x375 at quality 95 and classifies them with ResNet-50 at 224 px on the CPU. Alternates, in
+one process with bound threads, between decoding all of them without a network, classifying decoded images, and
+`prediction.classify` as the program calls it. The ratio is that of the last to the slower of the first two. An int8
+network (`--load`, see `--mode calibrate`) leaves less time for decoding.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from imagenet.runtime.devices import local_devices
 
 
 def options(batch_size, load):
-    """What the program would have, from its own parser."""
+    """Return the options that the program would have, from its own parser."""
     from train import parse_args, resolve_args
 
     network = ['--image-shape', '3,224,224', '--num-classes', '1000', '--batch-size', str(batch_size)]
@@ -51,14 +51,14 @@ def images_per_second(function, count):
 
 
 def measure(net, paths, args):
-    """Images/s of decoding, of computing, and of both."""
+    """Return images/s of decoding, of computing, and of both."""
     from imagenet.runtime.compat import mx
 
     device = mx.cpu()
     evaluation, form = pick(EvaluationOptions, args), pick(InputForm, args)
 
     def decode():
-        # In place of the network stands what costs nothing.
+        # The network is replaced by a function that costs nothing.
         both(lambda images: images[:, 0, 0, :2])
 
     def compute():
@@ -77,8 +77,8 @@ def measure(net, paths, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=256, help='images in the folder (default: 256)')
-    parser.add_argument('--batch-size', type=int, default=32, help='images in a batch (default: 32)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--batch-size', type=int, default=32, help='images per batch (default: 32)')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     parser.add_argument('--load', help='a checkpoint or an int8 network (default: random parameters)')
     chosen = parser.parse_args()
     restart_with_bound_threads()

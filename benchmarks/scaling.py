@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What many GPUs will do together, from what one does: a model of all-reduce beside published measurements.
+"""Predicts the speed of many GPUs from that of one, and compares the model with published measurements.
 
-    benchmarks/scaling.py --published                            the model beside NVIDIA's rows
+    benchmarks/scaling.py --published                            the model compared with NVIDIA's measurements
     benchmarks/scaling.py --report run/report.json -b 192        from a run of one GPU (or its --images-per-second)
 
-A step of n GPUs is the step of one and the part of the all-reduce that the backward pass does not hide. All-reduce is a
-ring within each host and one between hosts (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009): n
-members send 2 (n - 1) / n of the gradients' bytes each, in 2 (n - 1) hops for each group of gradients that travels
-together.
+A step of n GPUs takes as long as a step of one, plus the part of the all-reduce that the backward pass does not hide.
+All-reduce is a ring within each host and one between hosts (Patarasuk and Yuan, "Bandwidth optimal all-reduce
+algorithms", 2009): n members each send 2 (n - 1) / n of the gradients' bytes, in 2 (n - 1) hops for each group of
+gradients sent together.
 """
 
 import argparse
@@ -27,14 +27,14 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass
 class Machine:
-    """What an all-reduce takes.
+    """The costs of an all-reduce.
 
     Attributes:
-        per_host: GPUs of a host.
-        bandwidth, latency: bytes/s between two GPUs of a host; seconds of a hop, with what it waits for slower ones.
+        per_host: GPUs per host.
+        bandwidth, latency: bytes/s between two GPUs of a host; seconds per hop, including the wait for slower GPUs.
         network_bandwidth, network_latency: the same between hosts.
-        overlap: the share of it that the backward pass hides.
-        groups: in how many parts the gradients travel.
+        overlap: the share of the all-reduce that the backward pass hides.
+        groups: the number of parts in which the gradients are sent.
     """
 
     per_host: int
@@ -46,8 +46,8 @@ class Machine:
     groups: int = 16
 
 
-# Batch size of a GPU, bytes of a gradient, images/s by number of GPUs (NVIDIA's, ResNet-50 v1.5 on MXNet in float16),
-# and the machine: bandwidths are NVLink's as NCCL reaches them; the latencies are fitted to these rows.
+# Batch size per GPU, images/s by number of GPUs (NVIDIA's, ResNet-50 v1.5 on MXNet in float16), and the machine.
+# Bandwidths are those that NCCL reaches over NVLink; latencies are fitted to these rows.
 PUBLISHED = {
     'V100 (DGX-2)': (
         192,
@@ -59,13 +59,13 @@ PUBLISHED = {
 
 
 def ring_seconds(members, num_bytes, bandwidth, latency, groups):
-    """Time of an all-reduce over a ring."""
+    """Return the seconds of an all-reduce over a ring."""
     hops = 2 * (members - 1)
     return hops / members * num_bytes / bandwidth + hops * latency * groups
 
 
 def allreduce_seconds(count, num_bytes, machine):
-    """Time of an all-reduce over `count` GPUs, of which every host but the last has all of its own at work."""
+    """Return the seconds of an all-reduce over `count` GPUs; every host but the last uses all of its GPUs."""
     within = min(count, machine.per_host)
     hosts = -(-count // machine.per_host)
     inside = ring_seconds(within, num_bytes, machine.bandwidth, machine.latency, machine.groups)
@@ -74,11 +74,11 @@ def allreduce_seconds(count, num_bytes, machine):
 
 
 def predict(counts, images_per_second, batch_size, num_bytes, machine):
-    """[(GPUs, images/s, efficiency, exposed seconds of communication per step)].
+    """Return [(GPUs, images/s, efficiency, exposed seconds of communication per step)].
 
     Args:
         images_per_second: of one GPU.
-        batch_size: images of one GPU in a step.
+        batch_size: images per GPU and step.
         num_bytes: of all gradients.
     """
     step = batch_size / images_per_second
@@ -107,35 +107,35 @@ def print_published(counts):
 
 
 def measured_speed(path):
-    """Images/s of the last epoch of a report.
+    """Return images/s of the last epoch of a report.
 
     Raises:
-        UserError: it has none, or it is of several GPUs.
+        UserError: it contains none, or the run used several GPUs.
     """
     try:
         report = json.loads(Path(path).read_text(encoding='utf-8'))
         speed = report['metrics']['train.total_ips'][-1]
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f'--report {path}: cannot read a speed of training there ({error})') from None
+        raise UserError(f'--report {path}: cannot read a training speed ({error})') from None
     if report['ngpus'] != 1:
-        raise UserError(f'--report {path}: the run of {report["ngpus"]} GPUs; needed is one of a single GPU')
+        raise UserError(f'--report {path}: the run of {report["ngpus"]} GPUs; use a run on one GPU')
     return speed
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument('--published', action='store_true', help="the model of NVIDIA's machines beside their rows")
+    start.add_argument('--published', action='store_true', help="compare the model with NVIDIA's measurements")
     start.add_argument('--report', help='report.json of a training run on one GPU')
-    start.add_argument('--images-per-second', type=float, help='of one GPU')
+    start.add_argument('--images-per-second', type=float, help='speed of one GPU')
     parser.add_argument('-n', '--ngpus', type=comma_separated(int), default=COUNTS, help='(default: 1, 2, 4 to 1024)')
     parser.add_argument('-b', '--batch-size', type=int, default=192, help='images per GPU and step (default: 192)')
     parser.add_argument(
-        '--gradient-bytes', type=float, default=2 * PARAMETERS, help="of all (default: ResNet-50's in float16)"
+        '--gradient-bytes', type=float, default=2 * PARAMETERS, help="total (default: ResNet-50's in float16)"
     )
-    parser.add_argument('--per-host', type=int, default=8, help='GPUs of a host (default: 8)')
+    parser.add_argument('--per-host', type=int, default=8, help='GPUs per host (default: 8)')
     parser.add_argument('--bandwidth', type=float, default=230, help='GB/s between GPUs of a host (default: 230)')
-    parser.add_argument('--latency', type=float, default=5, help='microseconds of a hop (default: 5)')
+    parser.add_argument('--latency', type=float, default=5, help='microseconds per hop (default: 5)')
     parser.add_argument('--network-bandwidth', type=float, default=12.5, help='GB/s between hosts (default: 12.5)')
     parser.add_argument('--network-latency', type=float, default=5, help='microseconds between hosts (default: 5)')
     parser.add_argument('--overlap', type=float, default=0, help='share that the backward pass hides (default: 0)')

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What the training loop costs: `./runner` beside a bare MXNet loop with the same blocks, threads and batch.
+"""The cost of the training loop: `./runner` compared with a bare MXNet loop with the same blocks, threads and batch.
 
     benchmarks/step_overhead.py [--batch-size 32] [--steps 20] [--rounds 3]
 
-Trains ResNet-50 v1.5 at 224 px on synthetic data, by turns in one run, each in a process of its own, and prints
-images/s of both and their ratio. The first steps of each are left out.
+Trains ResNet-50 v1.5 at 224 px on synthetic data. Alternates between the two in one run, each in a separate process,
+and prints images/s of both and their ratio. The first steps of each do not count.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def measure_bare_loop(args):
 
 
 def measure_runner(args):
-    """Images/s of the second epoch, so that the first steps are left out."""
+    """Return images/s of the second epoch, so that the first steps do not count."""
     with tempfile.TemporaryDirectory() as workspace:
         command = [PROJECT / 'runner', '--mode', 'train', '--device', 'cpu', '--data-backend', 'synthetic']
         command += ['-b', args.batch_size, '-e', 2, '--num-examples', args.batch_size * args.steps]
@@ -36,8 +36,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--steps', type=int, default=20, help='steps measured in each round (default: 20)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
-    parser.add_argument('--bare', action='store_true', help='one turn of the bare loop, in this process')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
+    parser.add_argument('--bare', action='store_true', help='measure the bare loop once, in this process')
     args = parser.parse_args()
     if args.bare:
         print(bare_loop(args.batch_size, args.steps, fuse_bn_relu=1))

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""What benchmark.py costs: images/s of runs that it starts, beside the same runs without it, by turns.
+"""The cost of benchmark.py: images/s of runs that it starts, compared with the same runs without it.
 
     benchmarks/sweep_overhead.py [--rounds 6]
 
-Inference of ResNet-50 at 224 px on synthetic data on the CPU; the first pass of each run is left out. Which of the two
-is first changes from round to round, since a machine's speed may follow what ran before. Where it is noisier than what
-is looked for, there is a second answer: the part of the cores' time that benchmark.py itself used while the run was at
-work.
+Runs inference of ResNet-50 at 224 px on synthetic data on the CPU; the first pass of each run does not count. The order
+of the two changes every round, since a machine's speed may depend on what ran before. If the machine is too noisy to
+show the difference, there is a second measure: the share of the cores' time that benchmark.py itself used during the
+run.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def measure_alone(folder):
 
 
 def measure_in_a_sweep(folder):
-    """Images/s, and the part of the cores' time that benchmark.py used itself."""
+    """Return images/s, and the share of the cores' time that benchmark.py itself used."""
     command = [sys.executable, PROJECT / 'benchmark.py', '-b', BATCH_SIZE, '-i', STEPS, '-e', 1, '-w', 1, *OPTIONS]
     with start([*command, '-o', folder / 'sweep.json']) as process:
         used = own_share(psutil.Process(process.pid))
@@ -45,7 +45,7 @@ def measure_in_a_sweep(folder):
 
 
 def own_share(process):
-    """The part of all cores' time that a process used itself while it had a `train.py` at work."""
+    """Return the share of all cores' time that a process itself used while its `train.py` was running."""
     moments = []
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if any('train.py' in ' '.join(child.cmdline()) for child in process.children()):
@@ -62,7 +62,7 @@ def start(command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=6, help='turns of each (default: 6)')
+    parser.add_argument('--rounds', type=int, default=6, help='measurements of each (default: 6)')
     args = parser.parse_args()
     ratios, shares = [], []
     for turn in range(args.rounds):
@@ -77,7 +77,7 @@ def main():
             f'benchmark.py used {100 * share:.2f} % of the cores',
             flush=True,
         )
-    print(f'median ratio {statistics.median(ratios):.3f}, largest part of the cores {100 * max(shares):.2f} %')
+    print(f'median ratio {statistics.median(ratios):.3f}, largest share of the cores {100 * max(shares):.2f} %')
 
 
 if __name__ == '__main__':

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""What averaging gradients costs: two workers with half the threads and half the batch each, beside one with all.
+"""The cost of averaging gradients: two workers, each with half the threads and half the batch, compared with one.
 
     benchmarks/workers.py [--batch-size 32] [--steps 10] [--rounds 3]
 
-Trains ResNet-50 v1.5 at 224 px on synthetic data on the CPU, by turns in one run, and prints images/s of both, their
-ratio, and the share of a step that communication takes when nothing hides it. The first epoch of each is left out.
+Trains ResNet-50 v1.5 at 224 px on synthetic data on the CPU. Alternates between the two in one run, and prints images/s
+of both, their ratio, and the share of a step spent on communication without overlap. The first epoch of each does not
+count.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from bare_loop import PROJECT
 
 
 def measure(workers, args):
-    """(images/s, share of communication or 0) of the second epoch."""
+    """Return (images/s, share of communication or 0) of the second epoch."""
     with tempfile.TemporaryDirectory() as workspace:
         command = [PROJECT / 'runner', '-n', workers, '-b', args.batch_size // workers, '-e', 2, '--mode', 'train']
         command += ['--device', 'cpu', '--data-backend', 'synthetic', '--num-examples', args.batch_size * args.steps]
@@ -30,9 +31,9 @@ def measure(workers, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--batch-size', type=int, default=32, help='images in a step over all workers (default: 32)')
+    parser.add_argument('--batch-size', type=int, default=32, help='images per step over all workers (default: 32)')
     parser.add_argument('--steps', type=int, default=10, help='steps measured in each round (default: 10)')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each (default: 3)')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     args = parser.parse_args()
     ratios = []
     for turn in range(args.rounds):

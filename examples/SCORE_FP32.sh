@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Validates a checkpoint in float32: examples/SCORE_FP32.sh PREFIX EPOCH [options of runner].
-# PREFIX_EPOCH.params is of this package; the pair PREFIX-symbol.json and PREFIX-EPOCH.params of MXNet works, too.
+# It loads this package's PREFIX_EPOCH.params, or MXNet's pair PREFIX-symbol.json and PREFIX-EPOCH.params.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: $0 PREFIX EPOCH [options of runner]" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Reads every record of a data set and says what is wrong with it; with --repair, writes a copy of what is right."""
+"""Check every record of a data set and report all problems; --repair writes a copy of the intact records."""
 
 import argparse
 import json
@@ -24,18 +24,18 @@ from imagenet.datasets.repair import repair
 from imagenet.runtime.threads import available_cores
 
 DETAILS = """\
-exit code: 0 all is well; 1 something is wrong with the data set, whether or not --repair wrote a copy; 2 a mistake in
-the command, or a file that cannot be read or written.
+exit code: 0 if there are no problems; 1 if the data set has problems, whether or not --repair wrote a copy; 2 if the
+command is wrong, or a file cannot be read or written.
 
-An image is right if OpenCV decodes it to its end; bytes changed in the middle of a JPEG mostly go unnoticed. A record's
-number is its line in the index, from 0.
+An image is intact if OpenCV decodes it to its end. Changed bytes in the middle of a JPEG usually go unnoticed. A
+record's number is its line in the index, from 0.
 
-The copy of --repair holds, in the order of the file and byte for byte, every record that is whole, with an image that
-decodes and a label that names a class, whether or not the old index had it. Keys stay as they are in the index where
-each record has one of its own; else they are the records' own ids, if those differ from each other; else the records
-are numbered from 0. A .lst keeps the lines of the records that remain, and is left out where its keys are not theirs.
-dataset.json is left out, for it describes the old records; other files of up to 1 MB are copied. Classes without an
-image are the one thing that a copy cannot mend."""
+The copy written by --repair contains every complete record whose image decodes and whose label names a class, in the
+order of the file and byte for byte, even if the old index does not list the record. Keys are taken from the old index
+if every copied record has a unique one there, else from the records' own ids if those are unique; else the records are
+numbered from 0. A .lst file keeps the lines of the copied records; it is left out if its keys are not those of the
+records. dataset.json is left out because it describes the original records. Other files of up to 1 MB are copied. The
+one problem that a copy cannot fix is a class without images."""
 
 SHOWN_OF_EACH_KIND = 20
 CLASSES_IN_TABLE = 30
@@ -43,23 +43,23 @@ CLASSES_NAMED = 5
 
 
 def check_options(args, folder):
-    """Raises `UserError` for what would fail in the end, before hours are spent on reading."""
+    """Raise `UserError` if an option would fail later, before spending hours on reading the data set."""
     if args.threads < 1:
         raise UserError(f'--threads {args.threads}: needed is at least 1')
     if args.output and (args.output.suffix != '.json' or args.output.is_dir() or not args.output.parent.is_dir()):
-        raise UserError(f'--output {args.output}: needed is the name of a .json file in a folder that is there')
+        raise UserError(f'--output {args.output}: needed is the name of a .json file in an existing folder')
     if args.repair:
         check_new_folder(args.repair, folder)
 
 
 def check_new_folder(new, folder):
     if new.resolve() == folder.resolve():
-        raise UserError(f'--repair {new}: this is the folder that is checked; name another one')
+        raise UserError(f'--repair {new}: this is the folder that is checked; name another folder')
     try:
         if new.exists():
             new.rmdir()
     except OSError as error:
-        raise UserError(f'--repair {new}: cannot be used ({error.strerror}); name a folder to be made') from None
+        raise UserError(f'--repair {new}: cannot be used ({error.strerror}); name a new folder') from None
     nearest = next(parent for parent in new.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f'--repair {new}: cannot be made in {nearest}; name another folder')
@@ -76,11 +76,11 @@ def print_files(checked):
         )
         for file in checked
     ]
-    print(tabulate(rows, headers=('file', 'bytes', 'records', 'index lines', 'whole images')), end='\n\n')
+    print(tabulate(rows, headers=('file', 'bytes', 'records', 'index lines', 'intact images')), end='\n\n')
 
 
 def print_histogram(checked, classes):
-    """Images per class: all of them where they are few, else the extremes."""
+    """Print the number of images per class: for every class if there are few, else only the extremes."""
     histograms = {file.path.stem: file.histogram() for file in checked}
     names = dict(enumerate(classes or ()))
     for label in sorted(set().union(*histograms.values())):
@@ -90,7 +90,7 @@ def print_histogram(checked, classes):
             (label, name, *(histogram.get(label, 0) for histogram in histograms.values()))
             for label, name in names.items()
         ]
-        # Names may look like numbers.
+        # A class name may look like a number.
         print(tabulate(rows, headers=('label', 'class', *histograms), disable_numparse=[1]), end='\n\n')
         return
     counts = {split: np.array([histogram.get(label, 0) for label in names]) for split, histogram in histograms.items()}
@@ -105,7 +105,7 @@ def print_histogram(checked, classes):
 
 
 def print_problems(problems):
-    """A list for each kind, cut after its first ones."""
+    """Print the first problems of each kind."""
     for kind, of_kind in groupby(sorted(problems, key=_rank), key=lambda problem: problem.kind):
         of_kind = list(of_kind)
         print(f'{KINDS[kind]}: {len(of_kind)}')
@@ -121,10 +121,10 @@ def _rank(problem):
 
 
 def write_output(path, checked, classes):
-    """Writes all that was found as JSON.
+    """Write all results as JSON.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     content = {
         'classes': classes,
@@ -144,7 +144,7 @@ def write_output(path, checked, classes):
 
 
 def check(args):
-    """Does what the options ask for; returns the exit code."""
+    """Check the data set, print and write the results, repair it if requested, and return the exit code."""
     paths = find_record_files(args.path)
     folder = paths[0].parent
     check_options(args, folder)
@@ -168,17 +168,17 @@ def check(args):
 def main():
     parser = ArgumentParser(description=__doc__, epilog=DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('path', type=Path, help='the folder of the data set, or a single .rec file')
-    parser.add_argument('--repair', type=Path, metavar='NEW_DIR', help='the folder of a clean copy, which is made')
-    parser.add_argument('--output', type=Path, metavar='FILE.json', help='write all problems and counts there as well')
+    parser.add_argument('--repair', type=Path, metavar='NEW_DIR', help='copy the intact records to this new folder')
+    parser.add_argument('--output', type=Path, metavar='FILE.json', help='write all problems and counts to this file')
     parser.add_argument(
-        '--threads', type=int, default=available_cores(), help='threads that decode (default: the cores)'
+        '--threads', type=int, default=available_cores(), help='decoding threads (default: the number of cores)'
     )
     args = parser.parse_args()
-    # As any filter, end without a word when `head` or `less` does.
+    # Like any filter, exit silently when `head` or `less` exits.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Names of files may be no text at all.
+    # File names may not be valid text.
     sys.stdout.reconfigure(errors='backslashreplace')
-    # The threads here are enough.
+    # This program already decodes in several threads.
     cv2.setNumThreads(0)
     with one_line_errors():
         sys.exit(check(args))

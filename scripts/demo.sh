@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains, validates and applies a classifier of handwritten digits, from nothing but the environment: scripts/demo.sh
-# Everything it makes is in demo/, or in the folder that DEMO= names. DATA_BACKEND=mxnet or dali-cpu chooses what reads
-# the data. Further options go to the training run.
+# Trains, validates and runs a classifier of handwritten digits, using only the environment: scripts/demo.sh
+# All files are written to demo/, or to the folder that DEMO= names. DATA_BACKEND=mxnet or dali-cpu chooses the data
+# backend. Further options are passed to the training run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,7 @@ if [ ! -d "$data" ]; then
   scripts/prepare_imagenet.sh "$raw" "$data"
 fi
 
-# Every demo starts a run of its own.
+# Every demo starts a new run.
 rm -rf "$run"
 echo "== training a ResNet-18 for 6 epochs"
 ./runner "${digits[@]}" --seed 1 --workspace "$run" "$@"
@@ -25,7 +25,7 @@ echo "== training a ResNet-18 for 6 epochs"
 echo "== validating the saved checkpoint"
 ./runner "${digits[@]}" -e 1 --mode val --load "$run/model_best.params" --workspace "$run/validation"
 
-echo "== making an int8 network of it"
+echo "== converting it to int8"
 ./runner "${digits[@]}" -e 1 --mode calibrate --load "$run/model_best.params" --workspace "$run/calibration"
 
 images=("$raw"/val/7_seven/*.jpg)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""Packs any image tree into record files.
+"""Pack any image tree into record files.
 
-RAW holds train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg; with --val-fraction it holds the class
-folders themselves, and is split here. A class is the folder that an image lies in, so that 'animal/cat' can be one.
-OUT gets {train,val}.{rec,idx,lst} and classes.txt, as prepare_imagenet.sh makes them; dataset.json, which says how many
-images there are and what the mean and standard deviation of their channels are; and, where files were of no use,
-skipped.txt.
+RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
+class folders themselves, and their images are split. A class is the folder that contains its images, so a class name
+can be a path such as 'animal/cat'.
 
-JPEG and PNG files are stored as they are, other formats as JPEG. The work is done in .OUT.partial, whose folder `data`
-becomes OUT when all of it is whole. A run that was stopped goes on when it is started again, and gives the same files.
+OUT gets {train,val}.{rec,idx,lst} and classes.txt, in the same format as from prepare_imagenet.sh; dataset.json with
+the number of images and their channels' mean and standard deviation; and skipped.txt if files were skipped.
+
+JPEG and PNG files are stored unchanged, other formats as JPEG. The work is done in .OUT.partial, whose folder `data`
+becomes OUT when it is complete. An interrupted run resumes when it is started again, and produces the same files.
 """
 
 import os
@@ -28,10 +29,10 @@ from imagenet.runtime.threads import available_cores, run_on_all_cores
 
 
 def silence_codecs():
-    """Keeps this program's own lines on stderr, and only these.
+    """Keep everything but this program's own messages off stderr.
 
-    The libraries for JPEG, PNG and so on write to it by themselves about each damaged file, across the progress bar;
-    `skipped.txt` has these files.
+    The libraries for JPEG, PNG and so on print a message for each damaged file and so break the progress bar. These
+    files are listed in `skipped.txt`.
     """
     sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), 'w', buffering=1, errors='backslashreplace')
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -40,32 +41,32 @@ def silence_codecs():
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('raw', metavar='RAW', type=Path, help='the image tree')
-    parser.add_argument('out', metavar='OUT', type=Path, help='the folder of the data set, which is not there yet')
+    parser.add_argument('out', metavar='OUT', type=Path, help='the folder of the data set, which must not exist yet')
     parser.add_argument(
-        '--val-fraction', type=number(above=0, below=1), metavar='X', help='share of each class that is for validation'
+        '--val-fraction', type=number(above=0, below=1), metavar='X', help='share of each class to use for validation'
     )
     parser.add_argument(
         '--resize',
         type=integer(1, MAX_JPEG_SIDE),
         metavar='N',
-        help='shrinks images whose shorter side has more than N pixels to that, and stores them as JPEG',
+        help='shrink images whose shorter side exceeds N pixels to that size, and store them as JPEG',
     )
     parser.add_argument(
-        '--quality', type=integer(1, 100), default=95, metavar='Q', help='of JPEGs made here (default: 95)'
+        '--quality', type=integer(1, 100), default=95, metavar='Q', help='quality of re-encoded JPEGs (default: 95)'
     )
     parser.add_argument(
         '--seed',
         type=integer(0, 2**32 - 1),
         default=0,
         metavar='S',
-        help='decides the order of the training images, and the split (default: 0)',
+        help='seed for the order of the training images and for the split (default: 0)',
     )
     parser.add_argument(
         '--threads',
         type=integer(1, 1024),
         default=available_cores(),
         metavar='T',
-        help='images worked on at once (default: the number of cores)',
+        help='number of images to process at once (default: the number of cores)',
     )
     return parser.parse_args()
 
@@ -73,10 +74,10 @@ def parse_args():
 def main():
     args = parse_args()
     silence_codecs()
-    # Names of files may be no text at all.
+    # File names may not be valid text.
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     run_on_all_cores()
-    # Each of our own threads has an image to itself.
+    # This program already processes one image per thread.
     cv2.setNumThreads(1)
     with one_line_errors():
         try:

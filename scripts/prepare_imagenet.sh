@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Packs an image tree into record files, with MXNet's own im2rec.py and without touching the images:
+# Packs an image tree into record files, with MXNet's im2rec.py and without changing the images:
 #   scripts/prepare_imagenet.sh RAW OUT
-# RAW holds train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. OUT gets
-# {train,val}.{rec,idx,lst} and classes.txt. The work is done in .OUT.partial, which becomes OUT when all of it is whole.
+# RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. OUT gets
+# {train,val}.{rec,idx,lst} and classes.txt. The work is done in .OUT.partial, which becomes OUT when it is complete.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# im2rec.py imports MXNet by itself: see imagenet/runtime/startup/sitecustomize.py.
+# im2rec.py imports MXNet directly; see imagenet/runtime/startup/sitecustomize.py.
 export PYTHONPATH=$project/imagenet/runtime/startup:$project${PYTHONPATH:+:$PYTHONPATH}
 
 die() {
@@ -29,11 +29,11 @@ for suffix in "" -jpeg; do
   [ -d "$raw/train$suffix" ] && [ -d "$raw/val$suffix" ] && break
 done
 [ -d "$raw/train$suffix" ] && [ -d "$raw/val$suffix" ] ||
-  die "$raw: needed are the folders train and val, or train-jpeg and val-jpeg, with a folder per class in each"
-[ ! -e "$out" ] || rmdir "$out" 2>/dev/null || die "$out: is there and not empty; remove it, or name another folder"
+  die "$raw: must contain the folders train and val, or train-jpeg and val-jpeg, with a folder per class in each"
+[ ! -e "$out" ] || rmdir "$out" 2>/dev/null || die "$out: exists and is not empty; remove it, or name another folder"
 
 rm -rf "$partial"
-mkdir -p "$partial" 2>/dev/null || die "$partial: cannot make this folder"
+mkdir -p "$partial" 2>/dev/null || die "$partial: cannot create this folder"
 trap 'rm -rf "$partial"' EXIT
 
 log=$partial/im2rec.log
@@ -46,7 +46,7 @@ for split in train val; do
     die "im2rec.py could not list $images: $(tail -n 1 "$log")"
   [ -s "$partial/$split.lst" ] || die "$images: no .jpg, .jpeg or .png image in its folders"
 done
-# Before hours are spent on packing them.
+# Check this before spending hours on packing.
 "$python" -m imagenet.datasets.splits classes "$partial" "$raw"
 for split in train val; do
   echo "packing $(wc -l <"$partial/$split.lst") images of $raw/$split$suffix"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Saves a picture of training images as the network will see them, with the names of their classes.
+"""Save a picture of training images as the network will see them, with the names of their classes.
 
     scripts/show_batch.py --data-root DATA -o batch.png [--data-backend mxnet] [augmentation options of train.py]
 
-Look before you train: at the labels, and at what augmentation leaves of the images.
+Use it before training to check the labels and the effect of the augmentation.
 """
 
 import math
@@ -39,16 +39,16 @@ LONGEST_NAME = 22
 
 def parse_args():
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--data-root', type=Path, help='folder of train.rec; --data-train names another file')
+    parser.add_argument('--data-root', type=Path, help='folder of train.rec; --data-train overrides it')
     parser.add_argument('-o', '--output', type=Path, default=Path('batch.png'), help='the picture (default: batch.png)')
-    parser.add_argument('--num-images', type=integer(at_least=1), default=24, help='how many images (default: 24)')
-    parser.add_argument('--epoch', type=int, default=0, help='the epoch, from 0, whose first images these are')
+    parser.add_argument('--num-images', type=integer(at_least=1), default=24, help='number of images (default: 24)')
+    parser.add_argument('--epoch', type=int, default=0, help='show the first images of this epoch, from 0 (default: 0)')
     parser.add_argument('--seed', type=int, default=0, help='the seed of the run (default: 0)')
     add_data_args(parser)
     add_augmentation_args(parser)
     add_dali_args(parser)
     add_mxnet_data_args(parser)
-    # What the data's rooms ask beside their own options.
+    # Options of other modules that the data code needs.
     parser.set_defaults(
         mode=Mode.TRAIN, device='cpu', gpus=(0,), dtype='float32', input_layout='NCHW', num_classes=None
     )
@@ -66,7 +66,7 @@ def resolve_args(args):
 
 
 def first_images(args):
-    """The first batch of an epoch: images `(N, H, W, 3)` of 0 to 255, and labels `(N,)`."""
+    """Return the first batch of an epoch: images `(N, H, W, 3)` with values from 0 to 255, and labels `(N,)`."""
     train, _ = get_data_loader(args)(args, distributed)
     train.reset(args.epoch)
     (batch,) = next(iter(train))
@@ -76,7 +76,7 @@ def first_images(args):
 
 
 def draw(images, names):
-    """Draw a figure: a grid of images, each under its name."""
+    """Draw and return a figure: a grid of images with their names as titles."""
     rows = math.ceil(len(images) / COLUMNS)
     height, width = images.shape[1:3]
     size = (COLUMNS * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE * height / width + 0.3))
@@ -90,7 +90,7 @@ def draw(images, names):
 
 
 def _shorten(name):
-    # ImageNet's names are a number and several words for the same.
+    # ImageNet's names are a WordNet ID and several synonyms.
     name = name.split(',')[0]
     return name if len(name) <= LONGEST_NAME else f'{name[: LONGEST_NAME - 1]}…'
 

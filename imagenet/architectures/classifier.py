@@ -1,16 +1,16 @@
-"""A network: features of some architecture, then one dense layer."""
+"""A network: the features of an architecture, then one dense layer."""
 
 from imagenet.runtime.compat import mx
 from imagenet.runtime.layouts import change_layout
 
 
 class Classifier(mx.gluon.HybridBlock):
-    """Features, then one dense layer: images to float32 logits `(N, num_classes)`.
+    """Maps images to float32 logits `(N, num_classes)`: features, then one dense layer.
 
     Attributes:
-        weight_layout: 'NCHW' where convolution weights are (out, in, height, width), 'NHWC' where in comes last.
+        weight_layout: 'NCHW' if convolution weights are (out, in, height, width), 'NHWC' if `in` comes last.
         input_channels: 3 or 4.
-        input_layout: of the images.
+        input_layout: layout of the images.
     """
 
     def __init__(self, layers, features, channels, num_classes, input_channels, input_layout):

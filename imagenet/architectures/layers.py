@@ -1,13 +1,12 @@
-"""The layers that architectures are written with, aware of memory layout and of fused operators.
+"""The layers that architectures are built from. They handle memory layouts and fused operators.
 
-A `LayerKit` is handed to every block of a network. It knows the settings that hold for the whole network (layouts,
-batch normalization, fusion) and makes the layers, so that an architecture reads like its table in the paper. Every
-layer knows its number of input channels: parameter shapes never wait for data.
+Every block of a network receives a `LayerKit`. It holds the settings of the network (layouts, batch normalization,
+fusion) and creates the layers, so an architecture reads like its table in the paper. Every layer knows its number of
+input channels, so parameter shapes never depend on data.
 
-Every layer says in which layout it takes and gives its images (`input_layout`, `output_layout`; None if it does not
-care), and a `Sequential` transposes between two neighbours that disagree, and only there. A transpose owns no name, and
-a fused layer the same parameters as its separate operators: the names of a network's parameters follow from its
-architecture alone.
+Every layer declares the layout of its input and output (`input_layout`, `output_layout`; None if it works with any).
+A `Sequential` transposes only between neighbors that disagree. Transposes have no names, and a fused layer has the same
+parameters as its separate operators, so the names of a network's parameters depend only on its architecture.
 """
 
 import inspect
@@ -21,17 +20,20 @@ nn = mx.gluon.nn
 
 
 def relu(F, x):
-    """As `Activation`, which oneDNN computes in its own memory format; the operator `relu` would convert back first."""
+    """Return the ReLU of `x`.
+
+    oneDNN computes `Activation` in its own memory format; the operator `relu` would convert back first.
+    """
     return F.Activation(x, act_type='relu')
 
 
 class Sequential(nn.HybridBlock):
-    """Runs layers one after the other, transposing where neighbours disagree on the layout.
+    """Runs layers one after the other and transposes between neighbors that disagree on the layout.
 
     Args:
         layers: the layers; each is registered under its position.
-        input_layout: of the images that come in (default: what the first layer takes).
-        output_layout: of what goes out (default: what the last layer gives).
+        input_layout: layout of the input (default: the first layer's).
+        output_layout: layout of the output (default: the last layer's).
     """
 
     def __init__(self, *layers, input_layout=None, output_layout=None):
@@ -53,7 +55,7 @@ class Sequential(nn.HybridBlock):
 
 
 class Convolution(nn.Conv2D):
-    """A convolution without bias; its weight is (out, in, height, width), or (out, height, width, in) for NHWC."""
+    """A convolution without bias. Its weight is (out, in, height, width), or (out, height, width, in) for NHWC."""
 
     def __init__(self, in_channels, channels, kernel_size, stride, padding, groups, layout):
         super().__init__(
@@ -77,7 +79,7 @@ class ReLU(nn.HybridBlock):
 
 
 class Pooling(nn.HybridBlock):
-    """Pooling with any of the operator's settings, its padding not counted in averages."""
+    """Pooling with any of the operator's settings."""
 
     def __init__(self, layout, **settings):
         super().__init__()
@@ -89,7 +91,7 @@ class Pooling(nn.HybridBlock):
 
 
 class BatchNorm(nn.BatchNorm):
-    """Batch normalization over the channels, Ioffe and Szegedy (arXiv:1502.03167)."""
+    """Batch normalization over the channels (Ioffe and Szegedy, arXiv:1502.03167)."""
 
     def __init__(self, channels, layout, **settings):
         super().__init__(axis=layout.index('C'), in_channels=channels, **settings)
@@ -97,35 +99,35 @@ class BatchNorm(nn.BatchNorm):
 
 
 class BatchNormReLU(BatchNorm):
-    """Batch normalization, then ReLU: separate operators, on any device."""
+    """Batch normalization, then ReLU, as separate operators. Runs on any device."""
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var))
 
 
 class OneDNNBatchNormReLU(BatchNorm):
-    """Both in one operator of oneDNN's: CPU, float32, NCHW."""
+    """Batch normalization and ReLU in one oneDNN operator: CPU, float32, NCHW."""
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         return F.contrib.BatchNormWithReLU(x, gamma, beta, running_mean, running_var, name='fwd', **self._kwargs)
 
 
 class CuDNNBatchNormReLU(BatchNorm):
-    """Both in one operator of NVIDIA's container build of MXNet."""
+    """Batch normalization and ReLU in one operator of NVIDIA's container build of MXNet."""
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         return F.BatchNorm(x, gamma, beta, running_mean, running_var, act_type='relu', name='fwd', **self._kwargs)
 
 
 class BatchNormAddReLU(BatchNorm):
-    """Batch normalization, then adding the residual, then ReLU: separate operators. Called with `(x, residual)`."""
+    """Batch normalization, adding the residual, then ReLU, as separate operators. Called with `(x, residual)`."""
 
     def hybrid_forward(self, F, x, residual, gamma, beta, running_mean, running_var):
         return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var) + residual)
 
 
 class CuDNNBatchNormAddReLU(BatchNorm):
-    """All three in one operator of NVIDIA's container build of MXNet. Called with `(x, residual)`."""
+    """The same in one operator of NVIDIA's container build of MXNet. Called with `(x, residual)`."""
 
     def hybrid_forward(self, F, x, residual, gamma, beta, running_mean, running_var):
         return F.BatchNormAddRelu(
@@ -144,7 +146,7 @@ FusedLayers = namedtuple('FusedLayers', 'norm_relu norm_add_relu')
 
 
 def find_fused_layers(device, operators=mx.sym):
-    """The fused layers that this MXNet has for a device, None if it has none.
+    """Return the fused layers that this MXNet has for a device; a field is None if there is no such layer.
 
     Args:
         device: 'cpu' or 'gpu'.
@@ -160,33 +162,33 @@ def find_fused_layers(device, operators=mx.sym):
 
 
 def choose_layer(is_wanted, fused, separate, option):
-    """The fused layer where it is wanted and there is one; if there is none, the log says what is used instead."""
+    """Return the fused layer if it is requested and available, else the separate one; log if it is unavailable."""
     if is_wanted and fused is None:
         logging.getLogger('imagenet').info(
-            '%s 1: this MXNet has no such operator for this device; separate ones compute the same', option
+            '%s 1: this MXNet has no such operator for this device; separate operators compute the same', option
         )
     return fused if is_wanted and fused else separate
 
 
 def computed_layouts(device, *layouts):
-    """The layouts that a network is built in, from those that were asked for.
+    """Return the layouts in which a network is built, given the requested ones.
 
-    On a CPU, MXNet has no NHWC convolution, and its NHWC batch norm ends the process where a network in NCHW has run
-    before (oneDNN's primitives for both are kept under one key). There every network is built in NCHW, which is the
-    same function of the same parameters and needs at most one transpose, of its input.
+    On a CPU, MXNet has no NHWC convolution, and its NHWC batch norm terminates the process if a network in NCHW ran
+    before (oneDNN's primitives for both share a cache key). So every network on a CPU is built in NCHW. This is the
+    same function of the same parameters and needs at most one transpose, of the input.
     """
     return ('NCHW',) * len(layouts) if device == 'cpu' else layouts
 
 
 class LayerKit:
-    """Makes a network's layers, all with the same settings.
+    """Creates a network's layers, all with the same settings.
 
     Args:
-        device: 'cpu' or 'gpu': what the network is built for.
+        device: 'cpu' or 'gpu', which the network is built for.
         conv_layout, batchnorm_layout, pooling_layout: 'NCHW' or 'NHWC'.
         batchnorm_eps: added to the variance.
-        batchnorm_mom: the share of the old running statistics kept at each step.
-        fuse_bn_relu, fuse_bn_add_relu: use fused operators where MXNet has them.
+        batchnorm_mom: the share of the old running statistics that each step keeps.
+        fuse_bn_relu, fuse_bn_add_relu: use fused operators if MXNet has them.
     """
 
     def __init__(
@@ -214,12 +216,12 @@ class LayerKit:
         )
 
     def conv(self, in_channels, channels, kernel_size, stride=1, padding=None, groups=1):
-        """A convolution; padded so that stride 1 keeps the height and width, unless told otherwise."""
+        """Return a convolution. By default, the padding keeps the height and width at stride 1."""
         padding = kernel_size // 2 if padding is None else padding
         return Convolution(in_channels, channels, kernel_size, stride, padding, groups, self.conv_layout)
 
     def separable_conv(self, in_channels, channels):
-        """A 3x3 convolution of each channel by itself, then a 1x1 convolution."""
+        """Return a 3x3 depthwise convolution followed by a 1x1 convolution."""
         return self.sequential(
             self.conv(in_channels, in_channels, 3, groups=in_channels),
             self.conv(in_channels, channels, 1),
@@ -232,8 +234,8 @@ class LayerKit:
         return BatchNorm(channels, **self._norm_settings, **settings)
 
     def norm_relu(self, channels, groups=1):
-        """Batch normalization and ReLU, before or behind a convolution of so many groups."""
-        # oneDNN has no backward pass of the fused operator in the memory formats of a grouped convolution (AVX-512).
+        """Return batch normalization and ReLU, for use before or after a convolution with this many groups."""
+        # oneDNN's fused operator has no backward pass in the memory formats of a grouped convolution (AVX-512).
         is_fusible = groups == 1 or self._norm_relu is not OneDNNBatchNormReLU
         layer = self._norm_relu if is_fusible else BatchNormReLU
         return layer(channels, **self._norm_settings)
@@ -252,7 +254,7 @@ class LayerKit:
         return Sequential(*layers, **layouts)
 
     def projection(self, in_channels, channels, stride):
-        """A shortcut's 1x1 convolution and batch norm if a block changes the shape, else None."""
+        """Return a shortcut's 1x1 convolution and batch norm if a block changes the shape, else None."""
         if stride == 1 and in_channels == channels:
             return None
         return self.sequential(

@@ -1,6 +1,6 @@
-"""The architectures that `--arch` can name. A new one is a file in this folder and an entry here.
+"""The architectures that `--arch` accepts. A new one needs a file in this folder and an entry here.
 
-The files define blocks of MXNet's, so they are imported when a network is built and not before.
+The files define MXNet blocks, so they are imported only when a network is built.
 """
 
 import importlib
@@ -10,10 +10,10 @@ BASIC_DEPTHS = (18, 34)
 BOTTLENECK_DEPTHS = (50, 101, 152)
 RESNET_DEPTHS = (*BASIC_DEPTHS, *BOTTLENECK_DEPTHS)
 
-# family, function: the file, and its function of (kit, input channels, num_layers=, num_groups=) and `settings`, which
+# family, function: the file, and its function of (kit, input channels, num_layers=, num_groups=) and `settings`. It
 # returns the list of features and their number of channels.
-# depths: allowed --num-layers, empty if the architecture has only one.
-# least_size: the smallest image of which its strides and unpadded convolutions leave at least a pixel.
+# depths: the allowed --num-layers; empty if the architecture has only one.
+# least_size: the smallest height and width at which strides and unpadded convolutions leave at least one pixel.
 Architecture = namedtuple('Architecture', 'family function settings depths least_size')
 ARCHITECTURES = {
     'resnetv1': Architecture('resnet', 'resnet_features', {'stride_on_3x3': False}, RESNET_DEPTHS, 1),
@@ -25,7 +25,7 @@ ARCHITECTURES = {
 
 
 def make_features(arch, layers, input_channels, **sizes):
-    """Return the features of an architecture, a list of layers, and their number of channels.
+    """Return the features of an architecture as a list of layers, and their number of channels.
 
     Args:
         layers: a `LayerKit`.

@@ -1,7 +1,7 @@
 """ResNet v1 and v1.5, and ResNeXt.
 
-ResNet is He et al., "Deep Residual Learning for Image Recognition" (arXiv:1512.03385), table 1 and figure 5. In "v1.5"
-the 3x3 convolution of a bottleneck has the stride, not the first 1x1. ResNeXt is Xie et al., "Aggregated Residual
+ResNet: He et al., "Deep Residual Learning for Image Recognition" (arXiv:1512.03385), table 1 and figure 5. In "v1.5",
+the stride of a bottleneck is on its 3x3 convolution instead of the first 1x1. ResNeXt: Xie et al., "Aggregated Residual
 Transformations" (arXiv:1611.05431), table 1.
 """
 
@@ -10,7 +10,7 @@ from imagenet.runtime.compat import mx
 
 
 class ResidualBlock(mx.gluon.HybridBlock):
-    """relu(BN(body(x)) + shortcut(x)); the shortcut is a projection where the shape changes, else x itself."""
+    """relu(BN(body(x)) + shortcut(x)); the shortcut is a projection if the shape changes, else x itself."""
 
     def __init__(self, layers, body, in_channels, channels, stride):
         super().__init__()
@@ -49,7 +49,7 @@ STEM_CHANNELS = 64
 
 
 def residual_features(layers, input_channels, make_body, blocks_per_stage, stage_channels):
-    """The stem, four stages of residual blocks and the pooling, as a list; and the number of channels that come out."""
+    """Return the stem, four stages of residual blocks and the pooling as a list, and the number of output channels."""
     features = [
         layers.conv(input_channels, STEM_CHANNELS, 7, 2),
         layers.norm_relu(STEM_CHANNELS),
@@ -79,7 +79,10 @@ def resnet_features(layers, input_channels, num_layers, stride_on_3x3, **_):
 
 
 def resnext_features(layers, input_channels, num_layers, num_groups, stride_on_3x3, **_):
-    """Groups of 4 channels in the first stage, "32x4d" for 32 of them; twice as many channels in each further one."""
+    """Return the features of a ResNeXt and their number of channels.
+
+    The first stage has groups of 4 channels ("32x4d" for 32 groups); each further stage doubles the channels per group.
+    """
 
     def make_body(layers, in_channels, channels, stride):
         width = channels // 64 * num_groups

@@ -15,7 +15,7 @@ SummaryRow = namedtuple('SummaryRow', 'name operator output_shape parameters mul
 def layer_table(net, image_shape):
     """Return a `SummaryRow` for every operator that has parameters or pools, for one image.
 
-    Multiply-adds are those of convolutions and the dense layer.
+    Multiply-adds are counted only for convolutions and the dense layer.
     """
     canonical = {param.name: name for name, param in named_parameters(net).items()}
     sizes = {

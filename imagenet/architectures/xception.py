@@ -6,7 +6,7 @@ from imagenet.runtime.compat import mx
 
 
 class XceptionBlock(mx.gluon.HybridBlock):
-    """body(x) + shortcut(x); the shortcut is a projection where the shape changes, else x itself."""
+    """body(x) + shortcut(x); the shortcut is a projection if the shape changes, else x itself."""
 
     def __init__(self, layers, body, in_channels, channels, stride):
         super().__init__()
@@ -18,8 +18,8 @@ class XceptionBlock(mx.gluon.HybridBlock):
         return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
 
 
-# An Xception block's separable convolutions by their output channels, its stride, and whether it starts with a ReLU (it
-# does wherever the layer before it does not end with one).
+# An Xception block: the output channels of its separable convolutions, its stride, and whether it starts with a ReLU. A
+# ReLU is needed unless the layer before the block ends with one.
 XceptionRow = namedtuple('XceptionRow', 'channels stride starts_with_relu')
 XCEPTION_TABLE = (
     XceptionRow((128, 128), 2, False),

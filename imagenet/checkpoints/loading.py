@@ -15,11 +15,11 @@ INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """What `--load` names: a file of parameters, or one of the files of an int8 network or what their names begin with.
+    """The network that `--load` names: a parameter file, or an int8 network by one of its files or their common prefix.
 
     Attributes:
-        path: as the user gave it.
-        int8_prefix: what the names of the int8 network's files begin with; None for a file of parameters.
+        path: the path as the user gave it.
+        int8_prefix: common prefix of the int8 network's files; None for a parameter file.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class LoadedNetwork:
 
     @classmethod
     def of(cls, text):
-        """An argparse type."""
+        """Return the network that a command-line argument names; an argparse type."""
         match = INT8_FILE.fullmatch(text)
         return cls(Path(text), match and match.group(1))
 
@@ -71,7 +71,7 @@ def import_arrays(arrays, net, path):
     """Return the canonical arrays of a file that this package or its original wrote.
 
     The original's names depend on how a network was built: they may start with `_net.`, a batch norm may be a child of
-    its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may take an index of its own
+    its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may have its own index
     (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels. A symbol's
     parameters (`prefix-0000.params`, with `prefix-symbol.json` in the same folder) are matched by their position in the
     graph.

@@ -20,11 +20,11 @@ class TrainingProgress:
         iteration: finished steps of the next epoch.
         sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
         latencies, seconds: of these steps, on rank 0.
-        communication: what a `CommunicationTimer` has measured: its seconds, and those of the updates.
+        communication: `seconds` and `update_seconds` of a `CommunicationTimer`.
         best_top1: the best accuracies so far, by name of the network's form ('val', 'ema').
-        metrics: the report's, of finished epochs.
+        metrics: the report's metrics of finished epochs.
         duration: seconds of all sessions.
-        time_to_accuracy: of the report; None until it is reached.
+        time_to_accuracy: the report's entry; None until the accuracy is reached.
         is_finished: whether nothing is left to do.
     """
 
@@ -46,7 +46,7 @@ class TrainingProgress:
     average_updates: int = 0
 
     def start_next_epoch(self):
-        """Count the epoch as finished, and forget what its steps added up to."""
+        """Count the epoch as finished, and reset the sums of its steps."""
         self.epoch, self.iteration = self.epoch + 1, 0
         self.sums, self.latencies, self.seconds, self.communication = [], [], 0.0, [0.0, 0.0]
 
@@ -59,7 +59,7 @@ def read_manifest(path):
     """Return (`TrainingProgress`, parts) of a checkpoint whose parts match their checksums; None if there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the checkpoint is damaged.
     """
     if not path.exists():
         return None
@@ -68,7 +68,7 @@ def read_manifest(path):
         content = json.loads(path.read_text(encoding='utf-8'))
         parts = content.pop('parts')
         if content.pop('format') != FORMAT:
-            raise UserError(f'{path}: the checkpoint of another version of this package; {advice}')
+            raise UserError(f'{path}: this checkpoint is from another version of this package; {advice}')
         progress = TrainingProgress(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path}: this checkpoint is damaged ({type(error).__name__}: {error}); {advice}') from None
@@ -82,14 +82,14 @@ def read_manifest(path):
 
 
 def write_checkpoint(path, progress, parts):
-    """Write a checkpoint that replaces the one there.
+    """Write a checkpoint that replaces the previous one.
 
     Args:
-        path: of the manifest.
-        parts: arrays by name, by name of the part.
+        path: path of the manifest.
+        parts: for each part by name, its arrays by name.
 
     Raises:
-        UserError: it cannot be written; the old one is intact.
+        UserError: the checkpoint cannot be written; the previous one is intact.
     """
     stem = path.name[: -len('.json')]
     files = {name: path.parent / f'{stem}_{progress.epoch:04}_{progress.iteration:06}_{name}.params' for name in parts}

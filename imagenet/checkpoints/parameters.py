@@ -1,10 +1,10 @@
 """Parameters on disk.
 
-A file holds float32 arrays under names that follow from the network's structure (`features.3.0.body.0.weight`), weights
-as (out, in, height, width), three input channels. Whatever trained it, anything can load it: layouts, fusion, precision
-and a fourth input channel are a matter of the network in memory.
+A file contains float32 arrays under names that follow from the network's structure (`features.3.0.body.0.weight`).
+Weights are (out, in, height, width), with three input channels. Files do not depend on layout, fusion, precision or a
+fourth input channel: these only concern the network in memory.
 
-Files that the original of this package wrote are read, too: see `import_arrays`.
+Files written by the original of this package can be read, too: see `import_arrays`.
 """
 
 import struct
@@ -16,23 +16,23 @@ from imagenet.runtime.compat import mx
 
 # The first 8 bytes of MXNet's parameter files (kMXAPINDArrayListMagic in its ndarray.cc).
 PARAMETER_FILE_MAGIC = struct.pack('<Q', 0x112)
-# The convolution that sees the image, in every architecture.
+# The weight of the convolution that reads the image, in every architecture.
 INPUT_WEIGHT = 'features.0.weight'
 IMAGE_CHANNELS = 3
 
 
 def named_parameters(net):
-    """The network's parameters by canonical name, running statistics included."""
+    """Return the network's parameters by canonical name, including running statistics."""
     return net._collect_params_with_prefix()
 
 
 def to_canonical(name, array, weight_layout):
-    """An array as it is on disk.
+    """Return an array in canonical form, the form on disk.
 
     Args:
         name: its canonical name.
-        array: a parameter's values, any precision.
-        weight_layout: 'NCHW' where a convolution's weight is (out, in, height, width), 'NHWC' where in comes last.
+        array: a parameter's values, in any precision.
+        weight_layout: 'NCHW' if a convolution's weight is (out, in, height, width), 'NHWC' if `in` comes last.
     """
     if array.ndim == 4 and weight_layout == 'NHWC':
         array = array.transpose((0, 3, 1, 2))
@@ -42,7 +42,7 @@ def to_canonical(name, array, weight_layout):
 
 
 def from_canonical(name, array, net):
-    """An array as `net` wants it: the inverse of `to_canonical`, a fourth input channel filled with zeros."""
+    """Return a canonical array in the form of `net`, the inverse of `to_canonical`; zeros fill a fourth channel."""
     if name == INPUT_WEIGHT and net.input_channels > IMAGE_CHANNELS:
         extra = (array.shape[0], net.input_channels - IMAGE_CHANNELS, *array.shape[2:])
         array = mx.nd.concat(array, mx.nd.zeros(extra), dim=1)
@@ -52,7 +52,7 @@ def from_canonical(name, array, net):
 
 
 def canonical_shapes(net):
-    """The shape that each of a network's parameters has on disk, by name."""
+    """Return the shape on disk of each of a network's parameters, by name."""
     shapes = {}
     for name, param in named_parameters(net).items():
         shape = param.shape
@@ -63,7 +63,7 @@ def canonical_shapes(net):
 
 
 def set_canonical(net, arrays):
-    """Sets parameters, which must be initialized, to canonical arrays by name."""
+    """Set parameters, which must be initialized, to canonical arrays given by name."""
     params = named_parameters(net)
     for name, array in arrays.items():
         params[name].set_data(from_canonical(name, array, net).astype(params[name].dtype))
@@ -78,7 +78,7 @@ def canonical_arrays(net):
 
 
 def write_arrays(path, arrays):
-    """Writes a parameter file, atomically.
+    """Write a parameter file atomically.
 
     Raises:
         UserError: it cannot be written.
@@ -87,7 +87,7 @@ def write_arrays(path, arrays):
     def write(temporary):
         try:
             mx.nd.save(str(temporary), arrays)
-            # MXNet does not say when the disk takes all but the end of a file: only reading it back tells.
+            # If the disk fills up near the end of the file, MXNet reports no error. Only reading it back shows that.
             mx.nd.load(str(temporary))
         except mx.base.MXNetError:
             raise UserError(f'{path}: cannot write all of this file (is the disk full?)') from None
@@ -96,10 +96,10 @@ def write_arrays(path, arrays):
 
 
 def read_arrays(path):
-    """A parameter file's arrays by name.
+    """Return the arrays of a parameter file, by name.
 
     Raises:
-        UserError: the file is missing, or not a parameter file, or damaged.
+        UserError: the file is missing, damaged, or not a parameter file.
     """
     path = Path(path)
     try:

@@ -1,6 +1,6 @@
 """Finding the checkpoint to resume from, and comparing its options with the run's.
 
-Options are given as a mapping: a checkpoint remembers those of many rooms.
+Options are passed as a mapping, because a checkpoint stores options of many modules.
 """
 
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.options import as_json
 from imagenet.runtime import distributed
 
-# What a checkpoint cannot change: the network's parameters or the optimizer's state would not fit.
+# These must equal the checkpoint's: otherwise the network's parameters or the optimizer's state would not fit.
 FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'optimizer', 'dtype', 'ema_decay', 'amp')
 REMEMBERED_OPTIONS = {
     *FIXED_OPTIONS,
@@ -23,13 +23,14 @@ def find_checkpoint(path):
     """Return the checkpoint that a run resumes from, the same on all ranks.
 
     Args:
-        path: of its manifest.
+        path: path of its manifest.
 
     Returns:
-        (`TrainingProgress`, files of the parts) or None; the files are of use on rank 0 alone.
+        (`TrainingProgress`, files of the parts), or None if there is no checkpoint. The files are None on ranks other
+        than 0.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the checkpoint is damaged.
     """
     found = read_manifest(path) if distributed.rank() == 0 else None
     content = distributed.broadcast_json(asdict(found[0]) if found else None)
@@ -39,7 +40,7 @@ def find_checkpoint(path):
 
 
 def saved_options(options):
-    """Return the options that a checkpoint remembers: those that shape the numbers."""
+    """Return the options that a checkpoint stores: the ones that affect the results."""
     return {name: as_json(options[name]) for name in sorted(REMEMBERED_OPTIONS)}
 
 
@@ -47,10 +48,10 @@ def compare_options(progress, options, path):
     """Compare a run's options with its checkpoint's.
 
     Returns:
-        Those that differ without harm, as texts.
+        Descriptions of the options that differ without harm.
 
     Raises:
-        UserError: some contradict the checkpoint.
+        UserError: options contradict the checkpoint.
     """
 
     def differences(names):
@@ -63,7 +64,7 @@ def compare_options(progress, options, path):
     contradictions = differences(FIXED_OPTIONS)
     if contradictions:
         raise UserError(
-            f'{path}: the checkpoint of a run with other options ({"; ".join(contradictions)}); '
+            f'{path}: this checkpoint is from a run with other options ({"; ".join(contradictions)}); '
             'use its options, another --workspace, or --no-resume'
         )
     different = differences(name for name in progress.options if name not in FIXED_OPTIONS and name in options)
@@ -88,16 +89,16 @@ def resume_with(progress, options, path):
     ]
     if progress.iteration and options['batch_size'] != progress.options['batch_size']:
         change_batch_size(progress, options['batch_size'], options['grad_accum_steps'])
-        notes.append(f'of this epoch, as many examples are done as in {progress.iteration} steps of the new batch size')
+        notes.append(f'in this epoch, as many examples are done as in {progress.iteration} steps of the new batch size')
     if options['load'] is not None:
-        notes.append(f'--load {options["load"]} is not used: the checkpoint has parameters')
+        notes.append(f'--load {options["load"]} is ignored: the parameters come from the checkpoint')
     if different:
         notes.append(f'options that differ from the checkpoint: {"; ".join(different)}')
     return notes
 
 
 def change_batch_size(progress, batch_size, grad_accum_steps):
-    """Continue an epoch that was begun after as many examples, in steps of another size."""
+    """Convert the steps done in the current epoch to another batch size, rounded down to complete updates."""
     examples = progress.iteration * progress.options['batch_size']
     progress.iteration = examples // batch_size // grad_accum_steps * grad_accum_steps
 

@@ -54,9 +54,9 @@ class SaverOptions:
 
 
 class CheckpointSaver:
-    """Saves the best networks, those of every `save_frequency` epochs, and everything needed to resume.
+    """Writer of the best networks, of one every `save_frequency` epochs, and of everything needed to resume.
 
-    Rank 0 writes, in the background.
+    Rank 0 writes in the background.
 
     Args:
         options: `SaverOptions`.
@@ -71,10 +71,10 @@ class CheckpointSaver:
         self._is_writer = distributed.rank() == 0 and options.save_frequency != 0
 
     def save(self, net, step, progress, due=None):
-        """Save the run's state, and parameters under further names, without waiting for the disk.
+        """Save the run's state, and parameters in additional files, without waiting for the disk.
 
         Args:
-            due: name of a file to 'val' for the parameters, or 'ema' for the averaged ones.
+            due: the additional files by name; each is 'val' for the parameters or 'ema' for the averaged ones.
 
         Raises:
             UserError: an earlier save failed.
@@ -96,13 +96,13 @@ class CheckpointSaver:
         self._writer.submit(write)
 
     def wait(self):
-        """Return when everything is written; raises as `save` does."""
+        """Return when everything is written. Raise the same errors as `save`."""
         self._writer.wait()
 
     def files_due(self, best_top1, results, epochs_done, is_last):
         """Return the parameter files that are due after an epoch, as `save` takes them. Update `best_top1`.
 
-        A run that does not validate keeps its last network, because it does not know its best.
+        A run without validation keeps its last network, because its best one is unknown.
         """
         options, due = self._options, {}
         forms = {'val': ''} if options.ema_decay is None else {'val': '', 'ema': '_ema'}

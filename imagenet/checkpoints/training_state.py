@@ -15,7 +15,7 @@ from imagenet.common.errors import UserError
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 
-# Counters that optimizers keep beside their arrays.
+# Counters that optimizers keep in addition to their arrays.
 OPTIMIZER_COUNTERS = ('num_update', 'm_schedule')
 
 
@@ -28,7 +28,7 @@ def snapshot(net, step):
 
 
 def average_arrays(net, average):
-    """The averaged parameters in canonical form."""
+    """Return the averaged parameters in canonical form."""
     names = _canonical_names(net)
     return {names[name]: to_canonical(names[name], array, net.weight_layout) for name, array in average.arrays.items()}
 
@@ -38,7 +38,7 @@ def _canonical_names(net):
 
 
 def _leaves(state):
-    """The arrays in an optimizer's state of one parameter, which may be nested tuples with holes."""
+    """Yield the arrays in an optimizer's state of one parameter, which may be nested tuples that contain None."""
     if isinstance(state, (tuple, list)):
         for part in state:
             yield from _leaves(part)
@@ -47,7 +47,10 @@ def _leaves(state):
 
 
 def _optimizer_arrays(net, trainer):
-    """State arrays of the first device as 'features.0.weight:0'; those of the parameter's shape in canonical form."""
+    """Return the first device's state arrays, by names such as 'features.0.weight:0'.
+
+    An array with the parameter's shape is in canonical form.
+    """
     names, arrays = _canonical_names(net), {}
     states = trainer._updaters[0].states if getattr(trainer, '_updaters', None) else {}
     for index, state in states.items():
@@ -61,19 +64,19 @@ def _optimizer_arrays(net, trainer):
 
 
 def counters(optimizer):
-    """The numbers that an optimizer keeps beside its arrays."""
+    """Return the counters that an optimizer keeps in addition to its arrays, by name."""
     return {name: getattr(optimizer, name) for name in OPTIMIZER_COUNTERS if hasattr(optimizer, name)}
 
 
 def restore(net, step, progress, files, path):
-    """Sets network, optimizer and averages to a checkpoint, on all processes alike.
+    """Set network, optimizer and averages to the values of a checkpoint, on all processes.
 
     Args:
-        files: of the parts, on rank 0; None on the others, which are given what is in them.
-        path: of the manifest, for messages.
+        files: the files of the parts on rank 0; None on other ranks, which receive their content from rank 0.
+        path: path of the manifest, for messages.
 
     Raises:
-        UserError: a part is of another network.
+        UserError: a part cannot be read, or lacks an array that the optimizer needs.
     """
     parts = None if files is None else {name: read_arrays(file) for name, file in files.items()}
     is_reader = parts is not None
@@ -94,7 +97,7 @@ def restore(net, step, progress, files, path):
 
 
 def _restore_optimizer(net, trainer, progress, arrays, path):
-    # Before its first update, a run has no state.
+    # The optimizer has no state before its first update.
     if not progress.optimizer.get('num_update'):
         return
     optimizer = trainer.optimizer
@@ -126,10 +129,10 @@ def _fill(leaf, param, name, key, arrays, net, path):
 
 
 def check_ranks_start_equal(net, step, progress):
-    """Makes sure that all processes start from the same numbers: all arrays, counters, loss scale and seed.
+    """Check that all processes start from the same numbers: all arrays, counters, loss scale and seed.
 
     Raises:
-        UserError: they do not; it names the first array that differs.
+        UserError: they differ; the message names the first difference.
     """
     if distributed.size() == 1:
         return
@@ -144,6 +147,6 @@ def check_ranks_start_equal(net, step, progress):
         **{f"the optimizer's {name}": value for name, value in counters(step.trainer.optimizer).items()},
     }
     whole = hashlib.sha256(json.dumps([digests, numbers]).encode()).hexdigest()
-    # The digests of all arrays are only sent round if there is something to find.
+    # The digests of the individual arrays are exchanged only if the ranks differ.
     if len(set(distributed.gather_json(whole))) > 1:
-        distributed.check_ranks_agree({**digests, **numbers}, 'the start or the resume of this run has gone wrong')
+        distributed.check_ranks_agree({**digests, **numbers}, 'the ranks did not start or resume from the same state')

@@ -1,4 +1,4 @@
-"""Errors for people: one line that names the option or file, what was found, and what to do."""
+"""User errors and exit codes. A message is one line: the option or file, what is wrong, and what to do."""
 
 import os
 import sys
@@ -40,8 +40,8 @@ def one_line_errors(show=True):
     Ctrl-C ends it with exit code 130, a closed output pipe with 141, as shells expect.
 
     Args:
-        show: whether this process prints the line, a bool or a function that is called when the error occurs. If many
-            workers have the same error, one line is enough.
+        show: whether this process prints the line: a bool, or a function that is called when the error occurs. If many
+            workers fail with the same error, one line is enough.
     """
     try:
         yield

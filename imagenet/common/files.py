@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic files and folders, file locks, checksums, and writing in the background."""
 
 import fcntl
 import hashlib
@@ -14,16 +14,16 @@ from imagenet.common.errors import UserError
 
 
 def write_atomically(path, write):
-    """Writes a file under a temporary name, flushes it to the disk, then renames it.
+    """Write a file under a temporary name, flush it to disk, then rename it.
 
-    A reader, or a process that comes after a crash, finds the old file or the new one, never a part of one.
+    A reader finds the old file or the new one, never a part of one, even after a crash.
 
     Args:
-        path: where the file shall be.
-        write: a function that is given the temporary path and writes the file there.
+        path: the final path.
+        write: a function that receives the temporary path and writes the file there.
 
     Raises:
-        UserError: it cannot be written; the old file is still there.
+        UserError: the file cannot be written; the old one is intact.
     """
     path = Path(path)
     try:
@@ -35,7 +35,7 @@ def write_atomically(path, write):
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
-            # Ctrl-C may come right after the file has its name.
+            # Ctrl-C may arrive right after the rename; then there is no temporary file.
             temporary.unlink(missing_ok=True)
             raise
         finally:
@@ -45,22 +45,22 @@ def write_atomically(path, write):
 
 
 def write_json(path, content):
-    """Writes JSON for people to read, too; as `write_atomically`."""
+    """Write indented JSON atomically; see `write_atomically`."""
     text = json.dumps(content, indent=2) + '\n'
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
 
 
 def check_new(paths):
-    """Raises `UserError` if one of these files exists, or could not be written."""
+    """Raise `UserError` if one of these files exists, or if its folder is missing or not writable."""
     for path in map(Path, paths):
         if path.exists():
             raise UserError(f'{path}: this file exists; choose other names with -o, or remove it')
         if not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
-            raise UserError(f'{path}: there is no such folder, or it cannot be written')
+            raise UserError(f'{path}: no such folder, or it is not writable; choose another one with -o')
 
 
 def _umask():
-    """mkstemp makes files that only their owner can read; ours are as readable as any other file of the user's."""
+    """Return the umask. `mkstemp` creates files that only their owner can read; ours get the usual permissions."""
     umask = os.umask(0)
     os.umask(umask)
     return umask
@@ -75,19 +75,19 @@ def file_sha256(path):
 
 
 class BackgroundWriter:
-    """Writes files while the program goes on; one job at a time, in order."""
+    """Writes files in a background thread: one job at a time, in order."""
 
     def __init__(self):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='writer')
         self._job = None
 
     def submit(self, job):
-        """Starts a job, a function without arguments, once the one before it is done; raises that one's error."""
+        """Wait for the previous job and raise its error, then start a job, which is a function without arguments."""
         self.wait()
         self._job = self._pool.submit(job)
 
     def wait(self):
-        """Returns when all is written; raises the error of a job that failed."""
+        """Wait until everything is written, and raise the error of a job that failed."""
         if self._job is not None:
             job, self._job = self._job, None
             job.result()
@@ -95,30 +95,30 @@ class BackgroundWriter:
 
 @contextmanager
 def sole_use_of(path):
-    """Holds a lock on a file in the block, or until the process ends.
+    """Hold a lock on a file for the duration of the block, or until the process ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
     """
     with Path(path).open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f'{Path(path).parent}: another run is at work there; wait for its end, or name another folder'
+                f'{Path(path).parent}: another run is at work there; wait until it ends, or choose another folder'
             ) from None
         except OSError:
-            # Some network file systems know no locks.
+            # Some network file systems do not support locks.
             pass
         yield
 
 
 @contextmanager
 def folder_when_whole(folder):
-    """A folder to write into, which gets its name when the block is through.
+    """Yield a temporary folder to write into, and rename it to `folder` once the block has succeeded.
 
     Raises:
-        UserError: something in it cannot be read or written.
+        UserError: something in the folder cannot be read or written.
     """
     folder = folder.resolve()
     partial = folder.parent / f'.{folder.name}.partial'

@@ -4,7 +4,7 @@ import enum
 
 
 class Mode(str, enum.Enum):
-    """A value of --mode, which is also its name as text."""
+    """A value of --mode. Each member is also its text, such as 'train_val'."""
 
     TRAIN_VAL = 'train_val'
     TRAIN = 'train'
@@ -21,7 +21,7 @@ class Mode(str, enum.Enum):
 
     @classmethod
     def of(cls, text):
-        """An argparse type, to be used with `choices=tuple(Mode)`, which reports other texts."""
+        """Return the `Mode` with this text, or other text unchanged: an argparse type for `choices=tuple(Mode)`."""
         return cls(text) if text in cls._value2member_map_ else text
 
     @property
@@ -35,10 +35,10 @@ class Mode(str, enum.Enum):
 
     @property
     def needs_data(self):
-        """Whether a data set is needed, or synthetic data in its place."""
+        """Whether the mode needs a data set, or synthetic data instead."""
         return self not in (Mode.PRED, Mode.EXPORT)
 
     @property
     def is_single_process(self):
-        """Whether one process does it, whatever the number of devices."""
+        """Whether one process runs the mode, regardless of the number of devices."""
         return self in (Mode.PRED, Mode.CALIBRATE, Mode.EXPORT)

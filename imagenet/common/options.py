@@ -1,4 +1,4 @@
-"""What several programs' options share: the parser and argument types."""
+"""The command-line parser and the argument types that the programs share."""
 
 import argparse
 import json
@@ -14,36 +14,36 @@ from imagenet.common.errors import USER_ERROR_EXIT_CODE
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Reports wrong options in one line, takes no abbreviations, and reads further options from `@FILE`."""
+    """A parser that reports errors in one line, accepts no abbreviations, and reads more options from `@FILE`."""
 
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, fromfile_prefix_chars='@', **settings)
 
     def convert_arg_line_to_args(self, arg_line):
-        """Return the options in a line of a recipe, which may end with a comment."""
+        """Return the options in one line of a recipe; text after # is a comment."""
         return shlex.split(arg_line, comments=True)
 
     def error(self, message):
-        # What argparse says of a file behind @ is Python's own text.
+        # argparse reports an unreadable @FILE with the bare text of Python's OSError.
         message = re.sub(r"^\[Errno \d+\] (.+): '(.+)'$", r'@\2: cannot read this recipe (\1)', message)
-        # "argument -b/--batch-size: 0: must be at least 1", as all other errors name an option and its value.
+        # "argument -b/--batch-size: 0: must be at least 1" becomes "--batch-size 0: must be at least 1".
         message = re.sub(r'^argument (?:\S+/)?(-\S+): (\S+): (?=must be )', r'\1 \2: ', message)
         print(f'error: {message}; see {self.prog} --help', file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
 
 
 def pick(options_class, args):
-    """Return a dataclass with those of the parsed options that it has fields for."""
+    """Return an instance of a dataclass, with each field taken from the parsed option of the same name."""
     return options_class(**{field.name: getattr(args, field.name) for field in fields(options_class)})
 
 
 def with_changes(args, **changes):
-    """Return parsed options of which some are others."""
+    """Return a copy of the parsed options with some of them replaced."""
     return Namespace(**{**vars(args), **changes})
 
 
 def as_json(value):
-    """Return an option's value as JSON can hold it: paths and the like as text."""
+    """Return an option's value as JSON would restore it: paths and similar values as text."""
     return json.loads(json.dumps(value, default=str))
 
 
@@ -53,7 +53,7 @@ def option_name(field):
 
 
 def comma_separated(convert):
-    """An argparse type: '3,224,224' to a tuple of converted values."""
+    """Return an argparse type that converts text such as '3,224,224' to a tuple of values."""
 
     def parse(text):
         return tuple(convert(part) for part in text.split(','))
@@ -63,12 +63,12 @@ def comma_separated(convert):
 
 
 def integer(at_least=None, at_most=None):
-    """Return an argparse type: a whole number, with bounds that belong to it."""
+    """Return an argparse type for whole numbers within inclusive bounds."""
     return _bounded(int, 'a whole number', at_least=at_least, at_most=at_most)
 
 
 def number(at_least=None, above=None, at_most=None, below=None):
-    """Return an argparse type: a finite number, with bounds; `above` and `below` exclude the bound itself."""
+    """Return an argparse type for finite numbers within bounds; `above` and `below` exclude the bound itself."""
     return _bounded(_finite, 'a number', at_least=at_least, above=above, at_most=at_most, below=below)
 
 

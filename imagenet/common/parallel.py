@@ -1,4 +1,4 @@
-"""Work on many items in threads, in order and in little memory."""
+"""A parallel map over threads that keeps the order and uses little memory."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +7,10 @@ ITEMS_PER_THREAD = 32
 
 
 def map_in_order(function, items, num_threads, most_ahead=0):
-    """Yields the results in the order of the items, of which only a few at a time are in work or wait to be taken.
+    """Yield the results in the order of the items, of which only a few are in progress or waiting at any time.
 
     Args:
-        most_ahead: that few at least, for whoever takes many at once.
+        most_ahead: allow at least this many items in progress or waiting, for a caller that takes many results at once.
     """
     at_once = max(ITEMS_PER_THREAD * num_threads, most_ahead)
     with ThreadPoolExecutor(num_threads) as pool:

@@ -1,4 +1,4 @@
-"""Finds everything that is wrong with a record file and its index."""
+"""Finds every problem of a record file and its index."""
 
 from collections import namedtuple
 
@@ -11,24 +11,24 @@ from imagenet.datasets.decoding import JPEG_END, decode_image, is_cut_short
 from imagenet.datasets.records import index_path, read_index_lines, scan_records, unpack_image
 from imagenet.datasets.repair import READ_AT_ONCE, bar_of
 
-# What is kept of each stretch of a record file.
+# The facts kept about each stretch of a record file.
 ROW = np.dtype([('begin', 'i8'), ('end', 'i8'), ('label', 'f8'), ('id', 'u8'), ('fault', 'i1')])
 NO_FAULT, NO_RECORD, NO_IMAGE, UNDECODABLE, CUT_SHORT = range(5)
 
-# In the order in which they are listed.
+# Kinds of problems and their headings, in the order of the output.
 KINDS = {
-    'damaged': 'bytes that are no record',
-    'end': 'record files that do not end with a whole record',
+    'damaged': 'bytes that are not a record',
+    'end': 'record files that do not end with a complete record',
     'index': 'indexes that cannot be used',
     'index length': 'indexes with more or fewer lines than there are records',
-    'no record': 'index lines that point at no record',
-    'same offset': 'index lines that point at the same record as another',
-    'same key': 'index lines with the same key as another',
+    'no record': 'index lines that do not point at a record',
+    'same offset': 'index lines that point at the same record as an earlier line',
+    'same key': 'index lines with the same key as an earlier line',
     'not indexed': 'records that are not in the index',
-    'no image': 'records that are too short for an image',
+    'no image': 'records that are too short to hold an image',
     'undecodable': 'images that do not decode',
     'cut short': 'JPEGs that are cut short',
-    'label': 'labels that name no class',
+    'label': 'labels that do not name a class',
     'empty class': 'classes without an image',
 }
 IMAGE_FAULTS = {
@@ -37,38 +37,38 @@ IMAGE_FAULTS = {
     CUT_SHORT: ('cut short', 'JPEG is cut short'),
 }
 
-# `record` and `offset`, the record's number and its first byte, are None if there is none.
+# `record` is the record's number and `offset` its first byte; each is None if it does not apply.
 Problem = namedtuple('Problem', 'kind message record offset')
 Index = namedtuple('Index', 'keys offsets')
 
 
 def find_record_files(path):
-    """The record files of a folder, or the one that was named.
+    """Return the record files in a folder, or the file itself if `path` is a record file.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder does not exist or has no record files.
     """
     if path.is_file() and path.suffix == '.rec':
         return [path]
     if not path.is_dir():
-        raise UserError(f'{path}: no such folder; needed is one with record files, or a single .rec file')
+        raise UserError(f'{path}: no such folder; name a folder with record files, or a single .rec file')
     found = sorted(file for file in path.glob('*.rec') if not file.name.startswith('.'))
     if not found:
-        raise UserError(f'{path}: no .rec file in this folder; make a data set with prepare_imagenet.sh')
+        raise UserError(f'{path}: no .rec file in this folder; create a data set with prepare_imagenet.sh')
     return found
 
 
 class CheckedFile:
-    """What is known of a record file after all of it was read.
+    """A record file that was read completely: its records, its index and its problems.
 
     Args:
-        classes: their names, or None if nobody named them.
-        rows: what `read_rows` gives.
+        classes: the names of the classes, or None if they are unknown.
+        rows: the result of `read_rows`.
 
     Attributes:
-        index: an `Index`, or None if there is none to be used.
+        index: an `Index`, or None if the index is missing or unusable.
         records: a `ROW` for each record, in the order of the file.
-        numbers: the records' lines in the index; -1 for a record that is not there.
+        numbers: each record's line in the index; -1 if the index does not list it.
         problems: a list of `Problem`.
     """
 
@@ -156,27 +156,27 @@ class CheckedFile:
 
     @property
     def has_class(self):
-        """Per record, whether its label is a whole number that names a class."""
+        """For each record, whether its label is an integer that names a class."""
         labels = self.records['label']
         is_whole = (labels >= 0) & (labels < np.inf) & (labels == np.floor(labels))
         return is_whole if self.classes is None else is_whole & (labels < len(self.classes))
 
     @property
     def is_right(self):
-        """Per record, whether a copy would hold it."""
+        """For each record, whether it is intact and so belongs in a repaired copy."""
         return (self.records['fault'] == NO_FAULT) & self.has_class
 
     def histogram(self):
-        """The number of records of each label that could name a class, by label."""
+        """Return the number of records per label, for the labels that name a class."""
         labels = self.records['label'][self.has_class]
         return {int(label): int(count) for label, count in zip(*np.unique(labels, return_counts=True))}
 
 
 def read_rows(path, num_threads):
-    """Reads a record file from end to end: an array of a `ROW` per stretch.
+    """Read a record file from start to end and return an array with a `ROW` for each stretch.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with path.open('rb', READ_AT_ONCE) as file, bar_of(path.name, path.stat().st_size) as bar:
@@ -193,7 +193,7 @@ def with_progress(stretches, bar):
 
 
 def look_at(stretch):
-    """The `ROW` of a stretch."""
+    """Return the `ROW` of a stretch."""
     begin, end, payload = stretch
     if payload is None:
         return begin, end, np.nan, 0, NO_RECORD
@@ -208,15 +208,15 @@ def find_image_fault(encoded):
         if decode_image(encoded) is None:
             return UNDECODABLE
     except cv2.error:
-        # Such as a size that no image has.
+        # For example, the header declares an impossible size.
         return UNDECODABLE
-    # It costs another decoding to know, and nearly every JPEG that is not cut short ends with its mark.
+    # `is_cut_short` decodes the image again. That is unnecessary if a JPEG ends with its end marker, as nearly all do.
     may_be_cut_short = bytes(encoded[-len(JPEG_END) :]) != JPEG_END
     return CUT_SHORT if may_be_cut_short and is_cut_short(encoded) else NO_FAULT
 
 
 def repeated(values):
-    """Yields (line, first line of the same value) for each line of an index whose value was there before."""
+    """Yield (line, first line with the same value) for each index line that repeats an earlier value."""
     _, first_lines, groups = np.unique(values, return_index=True, return_inverse=True)
     first_lines = first_lines[groups]
     for line in np.flatnonzero(first_lines != np.arange(len(values))):

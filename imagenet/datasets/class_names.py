@@ -1,4 +1,4 @@
-"""The names of a network's classes: the data set's own `classes.txt`, or ImageNet's."""
+"""The names of a network's classes, from the data set's `classes.txt` or from ImageNet."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,10 @@ IMAGENET_CLASS_FILE = Path(__file__).resolve().with_name('imagenet_classes.txt')
 
 
 def read_class_names(folder):
-    """The lines of a folder's `classes.txt`, or None if there is none.
+    """Return the lines of a folder's `classes.txt`, or None if the file does not exist.
 
     Raises:
-        UserError: the file is not text.
+        UserError: the file cannot be read or is not UTF-8.
     """
     path = Path(folder) / 'classes.txt'
     if not path.is_file():
@@ -20,14 +20,15 @@ def read_class_names(folder):
     try:
         return path.read_text(encoding='utf-8').rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: cannot read the names of the classes ({error})') from None
+        raise UserError(f'{path}: cannot read the class names ({error})') from None
 
 
 def find_class_names(folders, num_classes):
-    """Names of a network's classes: from the first folder whose `classes.txt` has as many, else ImageNet's.
+    """Return the names of a network's classes.
 
-    ImageNet's folders are WordNet numbers; the words are put behind them. A network whose classes nobody has named gets
-    'class 0' and so on.
+    They come from the first folder whose `classes.txt` has `num_classes` lines. Otherwise a network with 1000 classes
+    gets ImageNet's names, and any other network 'class 0', 'class 1' and so on. ImageNet's folder names are WordNet
+    IDs; the words are appended to them.
     """
     imagenet = dict(line.split(' ', 1) for line in IMAGENET_CLASS_FILE.read_text(encoding='utf-8').splitlines())
     fallback = list(imagenet) if num_classes == len(imagenet) else [f'class {index}' for index in range(num_classes)]
@@ -37,12 +38,12 @@ def find_class_names(folders, num_classes):
 
 
 def data_folders(*record_paths):
-    """Where a `classes.txt` of the data would be; a path may be None."""
+    """Return the folders of the given record files, which may contain `classes.txt`; skip paths that are None."""
     return [path.parent for path in record_paths if path is not None]
 
 
 def keep_class_names(folders, workspace):
-    """Copy the class names of the first folder that has some to the workspace, where prediction finds them."""
+    """Copy the first `classes.txt` found in the folders to the workspace, where prediction finds it."""
     for folder in folders:
         if read_class_names(folder) and folder.resolve() != workspace.resolve():
             shutil.copy(folder / 'classes.txt', workspace / 'classes.txt')

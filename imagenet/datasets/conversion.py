@@ -1,4 +1,4 @@
-"""What a record file holds of an image file: its own bytes, or a JPEG made of it."""
+"""Converts image files to the bytes stored in records: the unchanged file, or a JPEG made from it."""
 
 import os
 import stat
@@ -9,18 +9,18 @@ import cv2
 from imagenet.datasets.decoding import JPEG_END, JPEG_START, decode_image, is_cut_short
 from imagenet.datasets.records import IMAGE_HEADER, LENGTH_BITS
 
-# All readers of record files can decode these; any other format is stored as JPEG.
+# All readers of record files can decode these formats. Other formats are stored as JPEG.
 STARTS_OF_KEPT_FORMATS = (JPEG_START, b'\x89PNG\r\n\x1a\n')
-# The length of a record is a number of so many bits.
+# A record stores its length in LENGTH_BITS bits.
 MAX_FILE_BYTES = (1 << LENGTH_BITS) - 1 - IMAGE_HEADER.size
 MAX_JPEG_SIDE = 65500
 
-# `image` is what goes into the record, None if there is a problem.
+# `image` holds the bytes for the record, or None if there is a problem.
 Converted = namedtuple('Converted', 'label path image problem')
 
 
 class UnusableError(Exception):
-    """A file that cannot be packed; the message says why."""
+    """A file that cannot be packed; the message gives the reason."""
 
 
 def convert_line(root, resize, quality, line):
@@ -32,17 +32,19 @@ def convert_line(root, resize, quality, line):
 
 
 def convert_image(path, resize, quality):
-    """What is stored of a file: its own bytes, or, where it has to be smaller or of another format, a JPEG.
+    """Return the bytes to store for an image file.
+
+    These are the file's bytes, or a JPEG if the image must be resized or has another format.
 
     Raises:
-        UnusableError: it is no whole image.
+        UnusableError: the file is not a complete image.
     """
     encoded = read_file(path)
     try:
         image = decode_image(encoded)
         if image is None:
             raise UnusableError('cannot be decoded')
-        # In a JPEG's data the end marker stands nowhere but at its end; that is quicker seen than decoded.
+        # The end marker occurs only at the end of a JPEG. Looking for it is faster than decoding the image again.
         if not encoded.endswith(JPEG_END) and is_cut_short(encoded):
             raise UnusableError('cut short')
         if resize and resize < min(image.shape[:2]):
@@ -51,17 +53,17 @@ def convert_image(path, resize, quality):
             return encoded
         return encode_jpeg(image, quality)
     except cv2.error as error:
-        raise UnusableError(f'OpenCV cannot handle it ({error.err})') from None
+        raise UnusableError(f'OpenCV cannot process it ({error.err})') from None
 
 
 def read_file(path):
     try:
         status = path.stat()
-        # A pipe of such a name would never end.
+        # Reading a named pipe would block forever.
         if not stat.S_ISREG(status.st_mode):
             raise UnusableError('not a file')
         if status.st_size > MAX_FILE_BYTES:
-            raise UnusableError(f'its {status.st_size} bytes are more than a record can hold')
+            raise UnusableError(f'too large for a record ({status.st_size} bytes)')
         return path.read_bytes()
     except OSError as error:
         raise UnusableError(f'cannot be read ({error.strerror})') from None
@@ -75,5 +77,5 @@ def shrink(image, shorter_side):
 
 def encode_jpeg(image, quality):
     if max(image.shape[:2]) > MAX_JPEG_SIDE:
-        raise UnusableError(f'longer than the {MAX_JPEG_SIDE} pixels of a JPEG')
+        raise UnusableError(f'larger than a JPEG can be ({MAX_JPEG_SIDE} pixels a side)')
     return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -1,4 +1,4 @@
-"""Image bytes to pixels."""
+"""Decodes image bytes to pixels."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,15 +13,15 @@ JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 
 
 def decode_image(encoded):
-    """Decodes an image of any format that OpenCV knows.
+    """Decode an image of any format that OpenCV supports.
 
-    A JPEG that is cut short comes out with its lower part grey, as it does in MXNet's reader and in DALI.
+    The lower part of a truncated JPEG is gray, as in MXNet's reader and in DALI.
 
     Args:
         encoded: the file's bytes.
 
     Returns:
-        A uint8 array `(H, W, 3)`, the channels in the order blue, green, red; None if it cannot be decoded.
+        A uint8 array `(H, W, 3)` with channels in the order blue, green, red; None if the image cannot be decoded.
     """
     image = _decode(encoded)
     if image is None and bytes(encoded[:3]) == JPEG_START:
@@ -30,12 +30,12 @@ def decode_image(encoded):
 
 
 def is_cut_short(encoded):
-    """Whether `decode_image` gives only the upper part of a JPEG."""
+    """Return whether a JPEG is truncated, so that `decode_image` returns only its upper part."""
     return bytes(encoded[:3]) == JPEG_START and _decode(encoded) is None and decode_image(encoded) is not None
 
 
 def check_decodable(records, numbers, num_threads):
-    """Raises `UserError` that names the first of some records whose image does not decode."""
+    """Raise `UserError` for the first of the given records whose image does not decode."""
 
     def decodes(number):
         return decode_image(records.read(number).image) is not None
@@ -52,7 +52,7 @@ def check_decodable(records, numbers, num_threads):
 def undecodable(records, number):
     return UserError(
         f'{records.where(number)}: its image does not decode; '
-        f'scripts/check_dataset.py {records.path.parent} --repair NEW_FOLDER makes a copy without such records'
+        f'scripts/check_dataset.py {records.path.parent} --repair NEW_FOLDER writes a copy without such records'
     )
 
 

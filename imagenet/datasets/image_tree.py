@@ -1,4 +1,4 @@
-"""An image tree as lists of labels and paths: which splits and classes it has, and what in it is no image."""
+"""Lists an image tree: its splits and classes, the label and path of each image, and the files that are not images."""
 
 import os
 from contextlib import ExitStack
@@ -9,16 +9,17 @@ from imagenet.common.errors import UserError
 from imagenet.datasets.splits import SPLITS, check_classes
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-# The training list is shuffled in so many pieces; of 100 million lines, one takes 50 MB.
+# The training list is shuffled in this many pieces. With 100 million lines, each piece takes 50 MB.
 NUM_BUCKETS = 256
 LINES_AT_ONCE = 100_000
 
 
 def find_roots(raw, val_fraction):
-    """The folder that holds the classes of each split.
+    """Return the folder that contains the classes, by split.
 
     Raises:
-        UserError: the tree is not split, and should be, or the other way round.
+        UserError: the folder does not exist, the tree is already split and `val_fraction` is given, or the tree is not
+            split and `val_fraction` is None.
     """
     if not raw.is_dir():
         raise UserError(f'{raw}: no such folder')
@@ -28,24 +29,24 @@ def find_roots(raw, val_fraction):
             continue
         if val_fraction is not None:
             names = ' and '.join(root.name for root in roots.values())
-            raise UserError(f'--val-fraction {val_fraction:g}: {raw} is split already, into {names}; leave it out')
+            raise UserError(f'--val-fraction {val_fraction:g}: {raw} is split already, into {names}; omit the option')
         return roots
     if val_fraction is None:
         raise UserError(
-            f'{raw}: needed are the folders train and val, or train-jpeg and val-jpeg, with a folder per class in '
-            'each, or --val-fraction to split the class folders in it'
+            f'{raw}: must contain the folders train and val, or train-jpeg and val-jpeg, with a folder per class in '
+            'each; or use --val-fraction to split the class folders in it'
         )
     return dict.fromkeys(SPLITS, raw)
 
 
 def list_images(work, raw, roots, val_fraction, random):
-    """Writes `classes.txt` and each split's images in order: lines of a label and a path.
+    """Write `classes.txt` and, for each split, a list of its images in order: a label and a path per line.
 
     Returns:
         The number of images, by split.
 
     Raises:
-        UserError: the tree is no data set, and why.
+        UserError: the tree is not a usable data set; the message gives the reason.
     """
     for root in sorted(set(roots.values())):
         print(f'listing {root}')
@@ -66,21 +67,21 @@ def list_images(work, raw, roots, val_fraction, random):
             lists[split].writelines(b'%d\t%s\n' % (label, os.fsencode(f'{name}/{image}')) for image in images)
     for split in SPLITS:
         if not listed[split]:
-            raise UserError(f'{roots[split]}: no image in its folders ({", ".join(EXTENSIONS)})')
+            raise UserError(f'{roots[split]}: no images in its folders ({", ".join(EXTENSIONS)})')
     check_classes(classes['train'], classes['val'], raw)
     (work / 'data' / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes['train']), encoding='utf-8')
     return listed
 
 
 def read_splits(roots, skip):
-    """Yields the classes of a tree that is split: (split, label, class, names of its images)."""
+    """Yield (split, label, class, names of its images) for each class of a tree that is already split."""
     for split, root in roots.items():
         for label, (name, images) in enumerate(class_folders(root, skip)):
             yield split, label, name, images
 
 
 def split_tree(raw, val_fraction, random, skip):
-    """Yields the classes of a tree as `read_splits` does, a part of each class's images being for validation."""
+    """Split an unsplit tree and yield the same tuples as `read_splits`, with part of each class for validation."""
     for label, (name, images) in enumerate(class_folders(raw, skip)):
         num_val = min(max(1, round(len(images) * val_fraction)), len(images) - 1)
         chosen = set(random.permutation(len(images))[:num_val])
@@ -90,13 +91,13 @@ def split_tree(raw, val_fraction, random, skip):
 
 
 def class_folders(root, skip):
-    """Yields the folders that images lie in, and the names of these, in the order of im2rec.py.
+    """Yield (folder, names of its images) for each folder that contains images, in the order of im2rec.py.
 
     Args:
-        skip: a function that is given the path of a file that is no image, and the reason.
+        skip: a function called with the path of each file that is not an image, and the reason.
 
     Raises:
-        UserError: a folder cannot be read, has no images, or has a name that cannot be a class's.
+        UserError: a folder cannot be read, has no images, or has a name that `classes.txt` cannot hold.
     """
     for folder, subfolders, files in os.walk(root, onerror=_cannot_read, followlinks=True):
         for hidden in sorted(name for name in subfolders if name.startswith('.')):
@@ -114,7 +115,7 @@ def class_folders(root, skip):
             check_class_name(name, folder)
             yield name, images
         elif not subfolders and folder != str(root):
-            raise UserError(f'{printable(folder)}: a class without images; put some there, or remove the folder')
+            raise UserError(f'{printable(folder)}: a class without images; add some, or remove the folder')
 
 
 def _cannot_read(error):
@@ -122,7 +123,7 @@ def _cannot_read(error):
 
 
 def problem_of_name(name):
-    """Why a file of this name is not packed; None if it is."""
+    """Return the reason why a file with this name is not packed, or None if it is packed."""
     if name.startswith('.'):
         return 'a hidden file'
     if Path(name).suffix.lower() not in EXTENSIONS:
@@ -133,13 +134,13 @@ def problem_of_name(name):
 
 
 def check_class_name(name, folder):
-    """Raises `UserError` if `classes.txt` cannot hold the name."""
+    """Raise `UserError` if `classes.txt` cannot hold the name."""
     if breaks_lists(name):
-        raise UserError(f'{printable(folder)}: a tab or a line break in the name of a class; rename the folder')
+        raise UserError(f'{printable(folder)}: a tab or a line break in a class name; rename the folder')
     try:
         name.encode('utf-8')
     except UnicodeEncodeError:
-        raise UserError(f'{printable(folder)}: the name of this class is not valid UTF-8; rename the folder') from None
+        raise UserError(f'{printable(folder)}: this class name is not valid UTF-8; rename the folder') from None
 
 
 def breaks_lists(name):
@@ -147,7 +148,7 @@ def breaks_lists(name):
 
 
 def printable(text):
-    """The text on one line, and as valid UTF-8, whatever is in it."""
+    """Return the text with unprintable characters escaped, so that it is one line of valid UTF-8."""
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
 
@@ -156,9 +157,9 @@ def skipped_line(raw, path, reason):
 
 
 def shuffle_lines(source, target, buckets, random):
-    """Moves the lines of a file to another, in random order and without holding all of them in memory.
+    """Move the lines of a file to another file in random order, without holding them all in memory.
 
-    Each goes to one of many files, drawn at random; each of these is then shuffled.
+    Each line is written to a randomly drawn bucket file; then each bucket is shuffled.
     """
     buckets.mkdir(exist_ok=True)
     paths = [buckets / str(number) for number in range(NUM_BUCKETS)]

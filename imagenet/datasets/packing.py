@@ -1,4 +1,4 @@
-"""Packs lists of images into record files; a run that was stopped resumes."""
+"""Packs lists of images into record files; an interrupted run can resume."""
 
 import json
 import os
@@ -24,17 +24,17 @@ from imagenet.datasets.image_tree import find_roots, list_images, shuffle_lines,
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
 from imagenet.datasets.splits import SPLITS, first
 
-# A run that is killed loses fewer images than this.
+# A killed run loses the work on fewer images than this.
 IMAGES_BETWEEN_SAVES = 512
 SAMPLE_SIZE = 1000
 SECONDS_BETWEEN_LINES = 30
 
 
 def prepare(raw, out, options, threads):
-    """Makes the data set.
+    """Create the data set, or resume an interrupted run.
 
     Args:
-        options: what decides its content, and is written into it.
+        options: the options that determine the content of the data set; they are stored in it.
     """
     roots = find_roots(raw, options['val_fraction'])
     check_out(out)
@@ -61,17 +61,17 @@ def prepare(raw, out, options, threads):
 
 
 def check_out(out):
-    """Raises `UserError` if there is something; an empty folder is removed."""
+    """Remove the output folder if it is empty; raise `UserError` if it is not."""
     if out.exists():
         try:
             out.rmdir()
         except OSError:
-            raise UserError(f'{out}: is there and not empty; remove it, or name another folder') from None
+            raise UserError(f'{out}: exists and is not empty; remove it, or name another folder') from None
 
 
 @contextmanager
 def keep_work_on_error(work):
-    """Says of whatever stops the block that the work so far is not lost."""
+    """Add to the message of any error in the block that the work so far is kept."""
     comfort = f'the work so far is kept in {work}, and the same command goes on from there'
     try:
         yield
@@ -86,11 +86,11 @@ def keep_work_on_error(work):
 
 @dataclass
 class PackingState:
-    """How far the work is, as `state.json` has it. Bytes beyond `sizes` are of a step that was not finished."""
+    """The progress stored in `state.json`. Bytes of a file beyond its entry in `sizes` belong to an unfinished step."""
 
     options: dict
     listed: dict  # number of images, by split
-    done: dict  # those of them that were packed or skipped
+    done: dict  # how many of them were packed or skipped
     packed: dict
     sizes: dict  # of the files in `data`
 
@@ -99,10 +99,10 @@ class PackingState:
 
 
 def read_state(work, options):
-    """The `PackingState` of a run that was stopped; None if there is nothing to go on with.
+    """Return the `PackingState` of an interrupted run, or None if there is nothing to resume.
 
     Raises:
-        UserError: the run had other options.
+        UserError: the state is damaged, or the run had other options.
     """
     path = work / 'state.json'
     if not (path.exists() and (work / 'data').exists()):
@@ -110,7 +110,7 @@ def read_state(work, options):
     try:
         state = PackingState(**json.loads(path.read_text(encoding='utf-8')))
     except (ValueError, TypeError):
-        raise UserError(f'{path}: damaged; remove {work} to start anew') from None
+        raise UserError(f'{path}: damaged; remove {work} to start over') from None
     different = [
         f'{name} was {state.options.get(name)}, is {value}'
         for name, value in options.items()
@@ -118,17 +118,17 @@ def read_state(work, options):
     ]
     if different:
         raise UserError(
-            f'{work}: holds the work of a run with other options ({"; ".join(different)}); '
-            'use the same ones to go on with it, or remove that folder'
+            f'{work}: contains the work of a run with other options ({"; ".join(different)}); '
+            'use the same options to resume it, or remove this folder'
         )
     return state
 
 
 def begin(work, raw, roots, options):
-    """Makes the lists of what is to be packed. Of an attempt that fails, nothing is left.
+    """Write the lists of images to pack. If this fails, remove the work folder.
 
     Returns:
-        The first `PackingState`.
+        The initial `PackingState`.
     """
     try:
         data = work / 'data'
@@ -153,7 +153,7 @@ def begin(work, raw, roots, options):
 
 
 def pack_split(split, raw, root, work, state, threads):
-    """Appends to the files of a split, from where the state has them to the end of the list."""
+    """Append the remaining images of a split to its files, starting at the position stored in the state."""
     listed, done = state.listed[split], state.done[split]
     if done == listed:
         return
@@ -186,10 +186,10 @@ def pack_split(split, raw, root, work, state, threads):
 
 
 def open_at(path, size, work):
-    """Opens a file for appending, cut to the size that it is known to be whole at."""
+    """Open a file for appending, truncated to the size up to which it is known to be intact."""
     file = path.open('ab')
     if file.seek(0, os.SEEK_END) < size:
-        raise UserError(f'{path}: shorter than the run left it; remove {work} to start anew')
+        raise UserError(f'{path}: shorter than recorded in state.json; remove {work} to start over')
     file.truncate(size)
     file.seek(size)
     return file
@@ -205,7 +205,7 @@ def save(state, files, work):
 
 @contextmanager
 def progress(total, done):
-    """A function to call after each image: it moves a bar on a terminal, and elsewhere prints a line now and then."""
+    """Provide a function to call after each image: it moves a bar on a terminal, or prints an occasional line."""
     if sys.stderr.isatty():
         with tqdm(total=total, initial=done, unit=' images', leave=False, dynamic_ncols=True) as bar:
             yield bar.update
@@ -229,13 +229,13 @@ class ProgressLines:
 
 
 def check_result(work):
-    """Looks at what was packed.
+    """Check the record files that were packed.
 
     Returns:
-        By split, the number of images of each class, by name.
+        The number of images of each class, by split and class name.
 
     Raises:
-        UserError: a class has none left, or a record file is not as it should be.
+        UserError: a class has no usable image, or a record file is damaged.
     """
     data = work / 'data'
     classes = (data / 'classes.txt').read_text(encoding='utf-8').splitlines()
@@ -247,18 +247,18 @@ def check_result(work):
         empty = [name for name, count in counts[split].items() if count == 0]
         if empty:
             raise UserError(
-                f'{first(empty)}: no usable {split} image is in this class, see {data}/skipped.txt; mend or remove '
-                f'the class, and remove {work} to start anew'
+                f'{first(empty)}: no usable {split} image is in this class, see {data}/skipped.txt; fix or remove '
+                f'the class, and remove {work} to start over'
             )
         check_record_file(data / f'{split}.rec', data / f'{split}.idx', len(classes))
     return counts
 
 
 def write_description(data, counts, options, threads):
-    """Writes `dataset.json`, and leaves `skipped.txt` only where it says something.
+    """Write `dataset.json`, and remove `skipped.txt` if it is empty.
 
     Returns:
-        The number of files that were skipped.
+        The number of skipped files.
     """
     skipped = data / 'skipped.txt'
     with skipped.open('rb') as lines:
@@ -277,9 +277,10 @@ def write_description(data, counts, options, threads):
 
 
 def measure_channels(data, threads):
-    """The mean and standard deviation, on a scale of 0 to 255, of the first training images, which are random ones.
+    """Return the channels' mean and standard deviation, on a scale of 0 to 255, over the first training images.
 
-    A large image counts as much as a small one, as it does in training.
+    The training images are shuffled, so these are a random sample. Every image has the same weight, whatever its size,
+    as in training.
     """
     with (data / 'train.rec').open('rb') as records:
         payloads = (segment.payload for segment in islice(scan_records(records), SAMPLE_SIZE))
@@ -290,13 +291,13 @@ def measure_channels(data, threads):
 
 
 def channel_moments(payload):
-    """The means of the red, green and blue of a record's image, and of their squares."""
+    """Return the means of a record's red, green and blue channels, and the means of their squares."""
     mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_image(unpack_image(payload).image)))
     return mean, std**2 + mean**2
 
 
 def publish(work, out):
-    """Gives the data set its name, once all of it is on the disk."""
+    """Flush the data set to disk, then give it its final name and remove the work folder."""
     data = work / 'data'
     for path in data.iterdir():
         flush_to_disk(path)

@@ -1,11 +1,13 @@
-"""Record files: reading them in any order, scanning them from end to end, and telling whether they can be trusted.
+"""Record files: random access, scanning from start to end, packing, and checks.
 
-MXNet's reader ends the process without a word when a record file is damaged, so files are looked at here before a
-reader is built. The format, from dmlc-core's `recordio.h`: each record starts at a multiple of 4 bytes with the magic
-number and a word that holds a 3-bit continuation flag and a 29-bit length; the payload follows. An image's payload
-starts with MXNet's `IRHeader`: flag, label, id, id2; a flag that is not 0 counts the labels that follow in place of the
-one. The index has a line per record: its key and its byte offset. A record's number here is its line in the index,
-from 0.
+MXNet's reader ends the process without a message if a record file is damaged, so files are checked here before a reader
+is built.
+
+The format, from dmlc-core's `recordio.h`: each record starts at a multiple of 4 bytes with the magic number and a word
+that contains a 3-bit continuation flag and a 29-bit length; the payload follows. An image's payload starts with MXNet's
+`IRHeader`: flag, label, id, id2. If the flag is not 0, it is the number of labels that follow the header and replace
+its label. The index has one line per record: its key and its byte offset. Here, a record's number is its line in the
+index, from 0.
 """
 
 import mmap
@@ -24,66 +26,66 @@ MAGIC_BYTES = struct.pack('<I', MAGIC)
 RECORD_HEADER = struct.Struct('<II')
 IMAGE_HEADER = struct.Struct('<IfQQ')
 LENGTH_BITS = 29
-# Continuation flags: a payload that contains the magic number is cut there, and written as several pieces.
+# Continuation flags: a payload that contains the magic number is split there and written in several pieces.
 WHOLE, FIRST_PIECE, MIDDLE_PIECE, LAST_PIECE = 0, 1, 2, 3
-# Enough to tell a wrong file from a right one, and few enough to read at once from a disk that is far away.
+# Enough to detect a wrong file, and few enough to read quickly from a remote disk.
 RECORDS_LOOKED_AT = 1000
-# A multiple of 4, as records start there.
+# A multiple of 4, because records start at multiples of 4.
 SEARCHED_AT_ONCE = 1 << 16
 
-# `image` is the encoded image, as bytes or a view of them.
+# `image` is the encoded image: bytes, or a view of them.
 Record = namedtuple('Record', 'key label image')
-# Bytes of a record file: a whole record with its payload, or, without one, bytes that are no record.
+# Bytes of a record file: a complete record with its payload, or bytes that are not a record (then `payload` is None).
 Stretch = namedtuple('Stretch', 'begin end payload')
 
 
 def index_path(record_path, given=None):
-    """The index of a record file: the one that was given, else the file of the same name beside it."""
+    """Return the path of a record file's index: the given one, else the .idx file of the same name next to it."""
     return Path(given) if given else Path(record_path).with_suffix('.idx')
 
 
 def read_index(path):
-    """Byte offsets of the records, an int64 array of shape (records,), in the order of the index; raises as below."""
+    """Return the records' byte offsets in index order, int64 `(records,)`; raise the errors of `read_index_lines`."""
     return read_index_lines(path)[:, 1].copy()
 
 
 def read_index_lines(path):
-    """An index as an int64 array of shape (records, 2): key and byte offset of each record.
+    """Return an index as an int64 array of shape (records, 2): key and byte offset of each record.
 
     Raises:
-        UserError: there is no index, or it is not one.
+        UserError: the file cannot be read, or is not an index.
     """
     path = Path(path)
     try:
         text = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f'{path}: cannot read this index ({error.strerror}); make it with prepare_imagenet.sh'
+            f'{path}: cannot read this index ({error.strerror}); create it with prepare_imagenet.sh'
         ) from None
     try:
         with warnings.catch_warnings():
-            # What NumPy says of text that holds anything but numbers.
+            # NumPy issues this warning if the text contains anything but numbers.
             warnings.simplefilter('error', DeprecationWarning)
             words = np.fromstring(text, dtype=np.int64, sep=' ')
     except (ValueError, DeprecationWarning):
         raise UserError(f'{path}: not an index (its lines should be a key, a tab and a byte offset)') from None
     if len(words) == 0:
-        raise UserError(f'{path}: this index is empty; make the data set again with prepare_imagenet.sh')
+        raise UserError(f'{path}: this index is empty; create the data set again with prepare_imagenet.sh')
     if len(words) % 2:
-        raise UserError(f'{path}: not an index, or cut short (an odd number of numbers)')
+        raise UserError(f'{path}: not an index, or cut short (it contains an odd number of numbers)')
     return words.reshape(-1, 2)
 
 
 def check_record_file(record_path, idx_path, num_classes):
-    """Looks at a record file and its index: that they belong together, are whole, and have labels below `num_classes`.
+    """Check that a record file and its index belong together and are complete, with labels below `num_classes`.
 
-    Reads the ends of the file and a thousand records spread over it.
+    It reads the last record and a thousand records spread over the file.
 
     Returns:
         The number of records.
 
     Raises:
-        UserError: the files cannot be used, and why.
+        UserError: the files cannot be used; the message gives the reason.
     """
     record_path = Path(record_path)
     try:
@@ -93,7 +95,7 @@ def check_record_file(record_path, idx_path, num_classes):
         raise UserError(f'{record_path}: cannot read this record file ({error.strerror})') from None
     with file:
         if size == 0:
-            raise UserError(f'{record_path}: this record file is empty; make the data set again')
+            raise UserError(f'{record_path}: this record file is empty; create the data set again')
         offsets = read_index(idx_path)
         if offsets.min() < 0 or offsets.max() >= size:
             raise UserError(
@@ -119,7 +121,7 @@ def check_record_file(record_path, idx_path, num_classes):
 
 
 def _read_record_header(file, offset):
-    """(continuation flag, payload length) of the record at a byte offset; None if no record starts."""
+    """Return (continuation flag, payload length) of the record at a byte offset, or None if no record starts there."""
     file.seek(offset)
     header = file.read(RECORD_HEADER.size)
     if len(header) < RECORD_HEADER.size:
@@ -129,7 +131,7 @@ def _read_record_header(file, offset):
 
 
 def _end_of_record(file, offset):
-    """The byte after the record at an offset, its padding and further pieces included; None if no record starts."""
+    """Return the offset after a record with its padding and all its pieces, or None if no record starts there."""
     while True:
         header = _read_record_header(file, offset)
         if header is None:
@@ -149,9 +151,9 @@ def _read_label(file, offset):
 
 
 def _read_payload(data, begin=0):
-    """(payload, the byte after the record) of the record that starts at a byte of `data`; (None, None) where none does.
+    """Return (payload, byte after the record) of the record at a byte of `data`, or (None, None) if none starts there.
 
-    A payload in pieces is joined with the magic number that it was cut at.
+    The pieces of a split payload are joined with the magic number that it was split at.
     """
     pieces, view = [], memoryview(data)
     while True:
@@ -172,12 +174,12 @@ def _read_payload(data, begin=0):
 
 
 def scan_records(file):
-    """Yields a `Stretch` for every part of a record file, from its first byte to its last.
+    """Yield a `Stretch` for every part of a record file, from its first byte to its last.
 
-    After damage, the records go on at the next magic number that starts a whole one. The index is not looked at.
+    After damage, it resumes at the next magic number that starts a complete record. It does not use the index.
 
     Args:
-        file: open for reading, buffered; it is read in order.
+        file: a buffered file, open for reading; it is read in order.
     """
     size = os.fstat(file.fileno()).st_size
     position = damaged_from = 0
@@ -195,9 +197,9 @@ def scan_records(file):
 
 
 def _read_whole_record(file, begin):
-    """(payload, the byte after the record) of the record at a byte of a file; (None, None) where no whole one starts.
+    """Return (payload, byte after the record) of the record at a byte of a file, or (None, None) if it is not complete.
 
-    Whoever wrote a piece cut it at the magic number, so one inside of it shows that its length is wrong.
+    Writers split payloads at the magic number, so a magic number inside a piece shows that the length is wrong.
     """
     pieces = []
     while True:
@@ -219,7 +221,10 @@ def _read_whole_record(file, begin):
 
 
 def _find_magic(file, begin):
-    """The next multiple of 4 bytes, from `begin` on, that holds the magic number; else the file's end or beyond it."""
+    """Return the first multiple of 4 bytes, from `begin` on, that contains the magic number.
+
+    If there is none, the result is the end of the file, or `begin` if that is beyond it.
+    """
     file.seek(begin)
     for chunk in iter(lambda: file.read(SEARCHED_AT_ONCE), b''):
         positions = _magic_positions(chunk)
@@ -230,13 +235,13 @@ def _find_magic(file, begin):
 
 
 def _magic_positions(data):
-    """The multiples of 4 bytes at which `data` holds the magic number."""
+    """Return the multiples of 4 bytes at which `data` contains the magic number."""
     words = np.frombuffer(data, dtype='<u4', count=len(data) // 4)
     return 4 * np.flatnonzero(words == MAGIC)
 
 
 def unpack_image(payload):
-    """The `Record` in a record's payload; None if it is too short to be one."""
+    """Return the `Record` in a payload, or None if the payload is too short."""
     if len(payload) < IMAGE_HEADER.size:
         return None
     num_labels, label, key, _ = IMAGE_HEADER.unpack_from(payload)
@@ -249,7 +254,7 @@ def unpack_image(payload):
 
 
 def pack_image(key, label, image):
-    """A whole record, its padding included, from an encoded image."""
+    """Return a complete record, including its padding, for an encoded image."""
     pieces = _cut_at_magic(IMAGE_HEADER.pack(0, label, key, 0) + image)
     flags = [WHOLE] if len(pieces) == 1 else [FIRST_PIECE, *[MIDDLE_PIECE] * (len(pieces) - 2), LAST_PIECE]
     return b''.join(
@@ -259,7 +264,7 @@ def pack_image(key, label, image):
 
 
 def _cut_at_magic(payload):
-    """The payload's parts between the places, multiples of 4 bytes, where it holds the magic number."""
+    """Return the parts of the payload between the multiples of 4 bytes where it contains the magic number."""
     pieces, begin, found = [], 0, payload.find(MAGIC_BYTES)
     while found >= 0:
         if found % 4 == 0:
@@ -270,15 +275,13 @@ def _cut_at_magic(payload):
 
 
 class RecordFile:
-    """The records of a file in any order.
-
-    Several threads may read at once.
+    """A record file with random access; several threads may read at the same time.
 
     Args:
-        use_mmap: hands out images that are views of the mapped file, in place of copies.
+        use_mmap: whether images are views of the mapped file instead of copies.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: the record file or its index cannot be read.
     """
 
     def __init__(self, record_path, idx_path, use_mmap=False):
@@ -289,7 +292,7 @@ class RecordFile:
         except OSError as error:
             raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
         size = os.fstat(self._file).st_size
-        # The numbers of the records in the order in which they lie in the file.
+        # The numbers of the records, in the order of the file.
         self.in_file_order = np.argsort(self._offsets, kind='stable')
         ends = np.empty_like(self._offsets)
         ends[self.in_file_order] = np.append(self._offsets[self.in_file_order][1:], size)
@@ -304,16 +307,16 @@ class RecordFile:
             os.close(self._file)
 
     def read(self, number):
-        """One `Record`.
+        """Return one `Record`.
 
         Raises:
-            UserError: there is none, for the file is damaged.
+            UserError: the record is damaged.
         """
         offset, length = int(self._offsets[number]), int(self._lengths[number])
         payload, _ = _read_payload(self._bytes(offset, length))
         record = unpack_image(payload) if payload is not None else None
         if record is None:
-            raise UserError(f'{self.where(number)} is damaged; see scripts/check_dataset.py')
+            raise UserError(f'{self.where(number)} is damaged; run scripts/check_dataset.py')
         return record
 
     def _bytes(self, offset, length):
@@ -322,15 +325,15 @@ class RecordFile:
         return memoryview(self._map)[offset : offset + length]
 
     def expect(self, numbers):
-        """Tells the system to fetch records that will soon be read, while something else is done."""
+        """Ask the kernel to prefetch records that will be read soon."""
         for number in numbers:
             os.posix_fadvise(self._file, int(self._offsets[number]), int(self._lengths[number]), os.POSIX_FADV_WILLNEED)
 
     def release(self):
-        """Lets go of the file's pages that were mapped so far, which otherwise grow to the size of the file."""
+        """Release the pages mapped so far; otherwise the process's memory would grow to the size of the file."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def where(self, number):
-        """A record's place, for people."""
+        """Return a record's file, number and offset as text for messages."""
         return f'{self.path}: record {number} at byte {self._offsets[number]}'

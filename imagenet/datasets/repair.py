@@ -1,4 +1,4 @@
-"""What `check_dataset.py --repair` writes: a data set of the records that are right, byte for byte."""
+"""Implements `check_dataset.py --repair`: copies the intact records of a data set byte for byte."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import folder_when_whole
 from imagenet.datasets.records import check_record_file, index_path
 
-# Large enough for a disk that is far away.
+# Large enough for a remote disk.
 READ_AT_ONCE = 1 << 22
 SMALL_FILE_BYTES = 1_000_000
 STALE_AFTER_REPAIR = 'dataset.json'
@@ -17,10 +17,10 @@ DATA_SUFFIXES = ('.rec', '.idx', '.lst')
 
 
 def repair(checked, classes, new):
-    """Writes the folder of a clean copy, and says what is not in it.
+    """Write a clean copy of the data set to the folder `new`, and print what it leaves out.
 
     Raises:
-        UserError: it cannot be written, or nothing would be in it.
+        UserError: the copy cannot be written, or a record file has no intact record.
     """
     with folder_when_whole(new) as partial:
         for file in checked:
@@ -30,15 +30,15 @@ def repair(checked, classes, new):
             record_path = partial / file.path.name
             num_classes = len(classes) if classes else max(file.histogram()) + 1
             check_record_file(record_path, index_path(record_path), num_classes)
-    print(f'{new}: holds a copy of all that is right')
+    print(f'{new}: contains a copy of all intact records')
 
 
 def copy_records(file, folder):
-    """Copies the records that are right, with an index and what is left of the list."""
+    """Copy the intact records and their lines of the list, and write an index."""
     is_right, name = file.is_right, file.path.name
     records = file.records[is_right]
     if len(records) == 0:
-        raise UserError(f'{file.path}: not one of its records is right, so that there is nothing to copy')
+        raise UserError(f'{file.path}: not one of its records is right, so there is nothing to copy')
     lengths = records['end'] - records['begin']
     size = int(lengths.sum())
     with file.path.open('rb', READ_AT_ONCE) as source, (folder / name).open('wb') as target, bar_of(name, size) as bar:
@@ -59,7 +59,7 @@ def copy_records(file, folder):
 
 
 def unique_keys(file, is_right):
-    """The keys of the records that are copied: the index's or their own; None if neither are unique."""
+    """Return unique keys for the copied records: the index's, else the records' own; None if neither are unique."""
     candidates = [file.records['id'][is_right]]
     numbers = file.numbers[is_right]
     if (numbers >= 0).all():
@@ -68,7 +68,7 @@ def unique_keys(file, is_right):
 
 
 def copy_list(path, folder, keys):
-    """Copies the lines of an im2rec list that have these keys, if each key has one."""
+    """Copy the lines of an im2rec list that have these keys, provided that every key has one line."""
     if not path.is_file():
         return
     wanted = set() if keys is None else {str(key).encode() for key in keys.tolist()}
@@ -88,14 +88,14 @@ def copy_small_files(folder, new):
         if path.suffix in DATA_SUFFIXES or path.name.startswith('.'):
             continue
         if path.name == STALE_AFTER_REPAIR:
-            print(f'{path.name}: left out, it describes the data set as it was')
+            print(f'{path.name}: left out, it describes the original data set')
         elif not path.is_file() or path.stat().st_size > SMALL_FILE_BYTES:
-            print(f'{path.name}: left out, it is no small file')
+            print(f'{path.name}: left out, it is not a regular file of at most 1 MB')
         else:
             shutil.copy(path, new)
 
 
 def bar_of(name, size):
-    """A progress bar over the bytes of a file."""
-    # `disable=None`: on a terminal only.
+    """Return a progress bar over the bytes of a file."""
+    # `disable=None`: shown only on a terminal.
     return tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None, leave=False)

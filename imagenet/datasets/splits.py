@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The checks between im2rec.py's steps: both splits mean the same by a label, and every image was packed."""
+"""Check, between im2rec.py's steps, that both splits have the same labels and that every image was packed."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ NAMES_SHOWN = 5
 
 
 def read_classes(list_path):
-    """The class folders of an im2rec list, in the order of their labels.
+    """Return the class folders of an im2rec list, in the order of their labels.
 
     Raises:
-        UserError: a file's name breaks the list's columns.
+        UserError: a file name contains a tab or a line break, which breaks the list's columns.
     """
     classes = {}
     with list_path.open(encoding='utf-8') as lines:
@@ -31,7 +31,7 @@ def read_classes(list_path):
 
 
 def check_classes(train, val, raw):
-    """Raises `UserError` unless both splits have the same class folders, and images lie in nothing else."""
+    """Raise `UserError` unless both splits have the same class folders and all images are in class folders."""
     only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
     if only_train or only_val:
         found = ', '.join(
@@ -39,11 +39,11 @@ def check_classes(train, val, raw):
         )
         raise UserError(f'{raw}: training and validation images have different classes ({found})')
     if '.' in train:
-        raise UserError(f'{raw}: images lie in the split itself; needed is a folder per class, as in train/cat/1.jpg')
+        raise UserError(f'{raw}: images are outside of class folders; make a folder per class, as in train/cat/1.jpg')
 
 
 def write_classes(folder, raw):
-    """Writes `classes.txt`.
+    """Write `classes.txt`.
 
     Raises:
         UserError: the splits have different classes.
@@ -54,7 +54,7 @@ def write_classes(folder, raw):
 
 
 def check_records(folder, raw):
-    """Raises `UserError` unless each split's record file holds all the images of its list."""
+    """Raise `UserError` unless each split's record file contains all images of its list."""
     num_classes = len((folder / 'classes.txt').read_text(encoding='utf-8').splitlines())
     for split in SPLITS:
         record_path, idx_path = folder / f'{split}.rec', folder / f'{split}.idx'
@@ -67,7 +67,7 @@ def check_records(folder, raw):
 
 
 def first(names):
-    """The first few of many names, for a message."""
+    """Return the first few names, and how many more there are, for a message."""
     return ', '.join(names[:NAMES_SHOWN]) + (
         f' and {len(names) - NAMES_SHOWN} more' if len(names) > NAMES_SHOWN else ''
     )
@@ -76,7 +76,7 @@ def first(names):
 def main():
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('step', choices=('classes', 'records'))
-    parser.add_argument('folder', type=Path, help='where the lists and records are')
+    parser.add_argument('folder', type=Path, help='the folder with the lists and records')
     parser.add_argument('raw', type=Path, help='the image tree, for messages')
     args = parser.parse_args()
     with one_line_errors():

@@ -1,9 +1,9 @@
-"""`--mode calibrate`: an int8 network from a checkpoint, and from images that show the range of every tensor.
+"""`--mode calibrate`: makes an int8 network from a checkpoint and calibration images.
 
-MXNet quantizes the fused graph: convolutions and dense layers compute in int8, with a scale for each output channel of
-a weight and one for each activation. An activation's range is what the calibration images reach ('minmax'), or what
-keeps the relative entropy between both distributions smallest ('entropy'; Migacz, "8-bit Inference with TensorRT", GTC
-2017). Where accuracy falls too far, layers are put back to float32, those first whose int8 form moves the logits most.
+MXNet quantizes the fused graph: convolutions and dense layers compute in int8, with one scale per output channel of a
+weight and one per activation. The range of an activation is what the calibration images reach ('minmax'), or what
+minimizes the relative entropy between the float32 and int8 distributions ('entropy'; Migacz, "8-bit Inference with
+TensorRT", GTC 2017). If accuracy drops too far, layers return to float32, the most sensitive first.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ from imagenet.runtime import processor
 from imagenet.runtime.compat import load_quantization, mx
 from imagenet.runtime.seeds import derive_seed
 
-# In the words of `--calib-mode`, MXNet's.
+# Values of `--calib-mode`, and MXNet's names for them.
 CALIBRATION_MODES = {'minmax': 'naive', 'entropy': 'entropy'}
-# A constant, so that ranges do not depend on `--batch-size`; and small, since histograms are made of whole activations.
+# Constant, so that ranges do not depend on `--batch-size`; small, since histograms are built from complete activations.
 BATCH_SIZE = 16
 RANKING_BATCHES = 4
 CALIBRATION_STREAM = 2
@@ -41,13 +41,13 @@ ON_ACTIVATIONS = {'quantized_dtype': 'auto', 'quantize_mode': 'full', 'quantize_
 
 
 def add_quantization_args(parser):
-    group = parser.add_argument_group('Quantization', 'What --mode calibrate makes an int8 network with')
+    group = parser.add_argument_group('Quantization', 'How --mode calibrate makes an int8 network')
     group.add_argument(
         '--calib-images',
         type=integer(at_least=1),
         default=500,
-        help='images that the ranges of activations are measured with: of --data-train, evenly spread over it, or of '
-        '--data-val where there is no such file (default: %(default)s)',
+        help='number of images to measure the ranges of activations with, evenly spaced in --data-train, or in '
+        '--data-val if there is no such file (default: %(default)s)',
     )
     group.add_argument(
         '--calib-mode',
@@ -60,7 +60,7 @@ def add_quantization_args(parser):
         '--max-drop',
         type=number(at_least=0, at_most=1),
         default=0.005,
-        help='put layers back to float32 until int8 loses no more top-1 than this fraction (default: %(default)s)',
+        help='return layers to float32 until int8 loses at most this much top-1, as a fraction (default: %(default)s)',
     )
     return group
 
@@ -70,7 +70,7 @@ class CalibrationOptions:
     """The options of the same names.
 
     Raises:
-        UserError: entropy is asked for and SciPy is missing.
+        UserError: `--calib-mode entropy` is requested and SciPy is missing.
     """
 
     calib_images: int
@@ -84,17 +84,17 @@ class CalibrationOptions:
 
 
 class CalibrationImages:
-    """The calibration images in the form that the network takes, some at a time; the same in every iteration.
+    """Batches of calibration images in the network's input form; every iteration yields the same ones.
 
     Args:
         records: (record file, index); None for synthetic images.
-        count: how many images.
+        count: number of images.
         evaluation: `EvaluationOptions`.
         form: the network's `InputForm`.
-        seed: of synthetic images.
+        seed: seed of synthetic images.
 
     Attributes:
-        source: what they are, in words.
+        source: a description of the images.
     """
 
     def __init__(self, records, count, evaluation, form, seed):
@@ -129,18 +129,18 @@ Int8Network = namedtuple('Int8Network', 'symbol arrays results')
 
 
 def calibrate(unfused, reference, images, val_data, options, log):
-    """Makes an int8 network and compares it with the float32 one on the validation set.
+    """Make an int8 network and compare it with the float32 one on the validation set.
 
     Args:
-        unfused: the network in float32 on the CPU, with separate operators.
-        reference: the network that is fastest in float32, for its predictions.
+        unfused: the float32 network on the CPU, with separate operators.
+        reference: the fastest form of the float32 network, for its predictions.
         images: `CalibrationImages`.
         val_data: `DeviceBatches` of the validation set.
         options: `CalibrationOptions`.
         log: a `RunLog`.
 
     Returns:
-        An `Int8Network`; its `results` are for the JSON that describes it.
+        An `Int8Network`; its `results` go into the JSON that describes it.
 
     Raises:
         UserError: a file cannot be read.
@@ -181,14 +181,14 @@ def _hashed(batches, digest):
 
 
 class Quantizer:
-    """Makes int8 graphs of a network on the CPU that is written with separate operators.
+    """Makes int8 graphs from a network on the CPU that is built with separate operators.
 
     Args:
-        calib_mode: of `CALIBRATION_MODES`.
-        batches: the calibration images, of which it takes the ranges of all activations.
+        calib_mode: one of `CALIBRATION_MODES`.
+        batches: the calibration images, with which the ranges of all activations are measured.
 
     Attributes:
-        layers: what can be computed in int8 or in float32: the canonical names of their weights, in the graph's order.
+        layers: the layers that can run in int8 or float32, as the canonical names of their weights, in graph order.
     """
 
     def __init__(self, net, calib_mode, batches):
@@ -210,7 +210,7 @@ class Quantizer:
         return {canonical[inputs[1]]: name for name, (operator, inputs) in nodes.items() if operator in LAYER_OPERATORS}
 
     def _operators(self):
-        """(operator, names of its inputs) by name, each behind those that it gets something from."""
+        """Return (operator, names of its inputs) by name; each node comes after its inputs."""
         nodes = json.loads(self._graph.tojson())['nodes']
         return {
             node['name']: (node['op'], [nodes[index]['name'] for index, *_ in node['inputs']])
@@ -219,19 +219,19 @@ class Quantizer:
         }
 
     def _measure_ranges(self, batches, mode):
-        """Smallest and largest value of each tensor that will be quantized, by its name."""
+        """Return the smallest and largest value of each tensor that will be quantized, by name."""
         *_, collector = self._quantize_graph([], mode)
         net = network_of(self._graph, {**self._weights, **self._statistics})
         net.hybridize(static_alloc=False, static_shape=False)
         net.register_op_hook(lambda name, _, array: collector.collect(name, array), monitor_all=True)
         with warnings.catch_warnings():
-            # That hooks may not work in static graphs, which this is none of.
+            # MXNet warns that hooks may not work in static graphs, but this graph is not static.
             warnings.simplefilter('ignore')
             for batch in batches:
                 net(batch).wait_to_read()
         if mode == 'naive':
             return collector.min_max_dict
-        # Once for all graphs, where `calib_graph` would do it again for each.
+        # Once for all graphs; `calib_graph` would do it again for each.
         return self._mxnet._get_optimal_thresholds(collector.hist_dict, ON_ACTIVATIONS['quantized_dtype'])
 
     def _quantize_graph(self, nodes_in_float32, mode):
@@ -245,7 +245,7 @@ class Quantizer:
         )
 
     def _nodes_in_float32(self, layers):
-        """Those of the layers, and what pools or adds nothing but their outputs: int8 would win nothing there."""
+        """Return the nodes of these layers and those that only pool or add their outputs, where int8 gains nothing."""
         found = {self._nodes[name] for name in layers}
         operators = self._operators()
         for name, (operator, inputs) in operators.items():
@@ -255,18 +255,18 @@ class Quantizer:
         return sorted(found)
 
     def quantize(self, in_float32):
-        """The graph, and its arrays by name, with these layers as they were."""
+        """Return the graph and its arrays by name, with these layers in float32."""
         symbol, *_ = self._quantize_graph(self._nodes_in_float32(in_float32), 'none')
         symbol, weights, statistics = self._mxnet.calib_graph(
             symbol, self._weights, self._statistics, self._ranges, calib_mode='customize', logger=None
         )
-        # Scaling back to float32, and the ranges of what comes out, become part of the layers themselves.
+        # The layers themselves then scale back to float32 and contain the ranges of their outputs.
         symbol = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
         return symbol, {**weights, **statistics}
 
 
 def predicted_classes(net, data, most_steps, log, name):
-    """The likeliest class of the examples of a validation set, and their labels: two integer arrays `(N,)`."""
+    """Return the most likely class of each validation example, and the labels, as two integer arrays `(N,)`."""
     data.reset(epoch=0)
     found, labels = [], []
     steps = min(len(data), most_steps or len(data))
@@ -280,7 +280,7 @@ def predicted_classes(net, data, most_steps, log, name):
 
 
 def compare_predictions(expected, found, labels):
-    """Accuracies as fractions, and the fraction of the examples that both networks give the same class."""
+    """Return accuracies as fractions, and the fraction of examples for which both networks predict the same class."""
     return {
         'examples': len(labels),
         'top1_float32': float(np.mean(expected == labels)),
@@ -290,7 +290,11 @@ def compare_predictions(expected, found, labels):
 
 
 def rank_layers(quantizer, net, calibration_images, log):
-    """All layers, those first without whose int8 form the logits come nearest to the network's."""
+    """Return all layers, the most sensitive to int8 first.
+
+    Each layer in turn is computed in float32 and all others in int8. The closer the logits then are to those of `net`,
+    the more sensitive the layer is.
+    """
     images = list(itertools.islice(calibration_images, RANKING_BATCHES))
     expected = np.concatenate([net(batch).asnumpy() for batch in images])
     differences = {}
@@ -305,13 +309,13 @@ def rank_layers(quantizer, net, calibration_images, log):
 
 
 def write_int8(prefix, network, made_from, description):
-    """Writes graph, parameters and, at last, what tells that they are whole and what they are.
+    """Write the graph and the parameters and, last, the JSON with their checksums and description.
 
     Args:
-        prefix: what the files' names begin with.
+        prefix: the start of the file names.
         network: an `Int8Network`.
         made_from: the checkpoint's path.
-        description: of the network, its input and its classes.
+        description: description of the network, its input and its classes.
     """
     symbol_path, array_path, description_path = int8_files(prefix)
     write_atomically(symbol_path, lambda temporary: network.symbol.save(str(temporary)))

@@ -1,6 +1,6 @@
-"""`--mode export`: a checkpoint as files for other programs, MXNet's own pair or ONNX, compared with what it computes.
+"""`--mode export`: writes a checkpoint for other programs, as MXNet's pair of files or ONNX, and checks the result.
 
-The network is written in float32 for images `(N, 3, H, W)` of any N, with separate operators, which every MXNet has.
+The network is written in float32, for images `(N, 3, H, W)` with any N, with separate operators, which every MXNet has.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from imagenet.input_pipeline.transforms import evaluation_images
 from imagenet.runtime.compat import load_onnx_exporter, mx
 
 COMPARED_IMAGES = 8
-# Of the logits' norm: other programs add up in another order than oneDNN.
+# Relative to the logits' norm: other programs sum in a different order than oneDNN.
 TOLERANCE = 1e-4
 ONNX_PACKAGES = ('onnx', 'onnxruntime')
 
@@ -48,17 +48,17 @@ def exported_files(prefix, format_name):
 
 
 def export(net, prefix, format_name, images, source, description):
-    """Writes a network, runs what was written, and only then gives it its name.
+    """Write a network to temporary files, compare their logits with the network's, then rename them.
 
     Args:
-        net: in float32 on the CPU, with separate operators, for images `(N, 3, H, W)`.
-        prefix: what the files' names begin with.
-        images: to compare logits with, an array `(N, 3, H, W)`.
-        source: what these are, in words.
-        description: of the network and its input, for the JSON.
+        net: the float32 network on the CPU, with separate operators, for images `(N, 3, H, W)`.
+        prefix: the start of the file names.
+        images: array `(N, 3, H, W)`, used to compare logits.
+        source: a description of these images.
+        description: description of the network and its input, for the JSON.
 
     Raises:
-        UserError: a file cannot be written, or the files compute something else.
+        UserError: a file cannot be written, or the logits differ.
     """
     paths = exported_files(prefix, format_name)
     with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix='.export-') as folder:
@@ -73,7 +73,7 @@ def export(net, prefix, format_name, images, source, description):
 
 
 def images_to_compare(records, evaluation):
-    """Return some images `(N, 3, H, W)` as evaluation has them, and what they are in words.
+    """Return some images `(N, 3, H, W)`, prepared as in evaluation, and a description of them.
 
     Args:
         records: (record file, index) of a validation set; None for random images.
@@ -88,25 +88,25 @@ def images_to_compare(records, evaluation):
 
 
 def compare(net, run, images):
-    """The largest difference of logits, as a part of their norm, over batches of several sizes.
+    """Return the largest difference of the logits, relative to their norm, over several batch sizes.
 
     Args:
         run: a function from images to logits, both NumPy arrays.
 
     Raises:
-        UserError: it is too large.
+        UserError: the difference is too large.
     """
     expected = net(mx.nd.array(images)).asnumpy()
     difference = max(relative_difference(run(images[:size]), expected[:size]) for size in (1, len(images)))
     if not difference < TOLERANCE:
-        raise UserError(f'--mode export: the logits of what was written differ by {difference:.1e} of their norm')
+        raise UserError(f'--mode export: the logits of the written files differ by {difference:.1e} of their norm')
     return difference
 
 
 def write_symbol(net, paths, image_shape):
     symbol = net(mx.sym.var('data'))
     symbol.save(str(paths[0]))
-    # In MXNet's own files, what is learned is called an argument, and statistics are auxiliary.
+    # MXNet's files call learned parameters arguments, and running statistics auxiliary.
     kinds = {**dict.fromkeys(symbol.list_arguments(), 'arg'), **dict.fromkeys(symbol.list_auxiliary_states(), 'aux')}
     write_arrays(paths[1], {f'{kinds[name]}:{name}': array for name, array in arrays_in_graph(net).items()})
 
@@ -131,7 +131,10 @@ def write_onnx(net, paths, image_shape):
 
 
 def _make_parameters_constant(path):
-    """MXNet lists parameters among the inputs, too, which keeps a runtime from folding batch norm into convolutions."""
+    """Remove the parameters from the inputs of an ONNX file.
+
+    MXNet lists them there, too, which keeps a runtime from folding batch norm into convolutions.
+    """
     import onnx
 
     model = onnx.load(str(path))
@@ -150,8 +153,9 @@ def run_onnx(paths):
     return lambda images: session.run(None, {'data': images})[0]
 
 
-# endings: of the files' names, behind what `-o` says; the last one is the description's.
-# write: a function of (network, paths, image shape); run: from paths to a function from images to logits.
+# endings: of the file names, after the value of `-o`; the last one is the description's.
+# write: a function of (network, paths, image shape).
+# run: a function of paths that returns a function from images to logits.
 Format = namedtuple('Format', 'endings write run')
 FORMATS = {
     'symbol': Format(('-symbol.json', '-0000.params', '-symbol-about.json'), write_symbol, run_symbol),

@@ -1,8 +1,8 @@
-"""The network for inference: a fused graph on a CPU, an int8 network, or the network as it is.
+"""Networks for inference: a fused graph on a CPU, an int8 network, or the plain network.
 
-In a fused graph, convolutions take batch norm, addition and ReLU with them. oneDNN fuses what is written with separate
-operators (`optimize_for`), so a network that trains with fused blocks is built again for inference; the parameters on
-disk are the same. An int8 network is a graph with parameters of its own, which calibration.py makes.
+In a fused graph, convolutions include batch norm, addition and ReLU. oneDNN fuses separate operators
+(`get_backend_symbol`), so a network that trains with fused blocks is built again for inference; the parameters on disk
+are the same. An int8 network is a graph with quantized parameters, made by calibration.py.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ import numpy as np
 
 from imagenet.runtime.compat import mx
 
-# Of the logits' norm: float32 in another order differs by some 1e-6 of it.
+# Relative to the logits' norm: float32 sums in a different order differ by about 1e-6.
 TOLERANCE = 1e-3
 CHECKED_IMAGES = 2
-# The second one works with what the first has left.
+# The second call uses what the first one left behind.
 CHECKED_CALLS = 2
 
 
@@ -23,27 +23,27 @@ def add_inference_args(parser):
     group.add_argument(
         '--no-fuse',
         action='store_true',
-        help='compute --mode val and pred with the network as it is, and not as a fused graph (default on a CPU)',
+        help='run --mode val and pred with the plain network instead of a fused graph (the default on a CPU)',
     )
     group.add_argument(
         '-o',
         '--output',
         type=Path,
-        help='where --mode pred writes what it finds, .csv or .json (default: only print it); for --mode calibrate and '
-        'export, what the names of their files begin with (default: the name of --load without its ending)',
+        help='file for the results of --mode pred, .csv or .json (default: only print them); for --mode calibrate and '
+        'export, the start of the file names (default: the name of --load without its extension)',
     )
     return group
 
 
 def fuse(net, images):
-    """A network on the CPU as a fused graph, once its logits have been compared with the network's own.
+    """Return a network on the CPU as a fused graph, if its logits agree with the plain network's.
 
     Args:
-        net: the network in float32, written with separate operators.
-        images: some images as it takes them, to compare with.
+        net: the float32 network, built with separate operators.
+        images: some images in the network's input form, used to compare logits.
 
     Returns:
-        (network, None), or (None, a line about why it is not fused).
+        (network, None), or (None, a line that explains why it is not fused).
     """
     expected = net(images).asnumpy()
     symbol, arrays = inference_graph(net, images.shape)
@@ -56,10 +56,10 @@ def fuse(net, images):
 
 
 def example_images(image_shape, input_layout):
-    """Some random images as the network takes them; always the same.
+    """Return some random images in the network's input form, always the same ones.
 
     Args:
-        image_shape: `(C, H, W)`, whatever the layout.
+        image_shape: `(C, H, W)`, regardless of the layout.
     """
     channels, height, width = image_shape
     shape = (CHECKED_IMAGES, channels, height, width)
@@ -73,10 +73,10 @@ def relative_difference(found, expected):
 
 
 def inference_graph(net, input_shape):
-    """A float32 network's graph on the variable `data`, and its parameters by the names that they have there.
+    """Return a float32 network's graph on the variable `data`, and its parameters by their names in the graph.
 
-    It is the network without what cannot run from call to call in oneDNN's own formats: the cast to float32 at its end,
-    and the pooling of a single pixel, where that is all that small images leave.
+    The graph leaves out operators that cannot run from call to call in oneDNN's own formats: the final cast to float32,
+    and the pooling if small images leave only a single pixel.
     """
     symbol = net(mx.sym.var('data')).get_children()
     pixels = symbol.get_children()[0].get_children()
@@ -87,22 +87,22 @@ def inference_graph(net, input_shape):
 
 
 def arrays_in_graph(net):
-    """A network's parameters by the names that they have in its graph."""
+    """Return a network's parameters by their names in its graph."""
     return {param.name: param.data() for param in net.collect_params().values()}
 
 
 def network_of(symbol, arrays):
-    """A graph on the variable `data` as a network.
+    """Return a graph on the variable `data` as a network.
 
     Args:
-        arrays: its parameters by name; others are left out of account.
+        arrays: its parameters by name; other arrays are ignored.
     """
     net = mx.gluon.SymbolBlock(symbol, [mx.sym.var('data', dtype='float32')])
     for name, param in net.collect_params().items():
         param.shape, param.dtype = arrays[name].shape, arrays[name].dtype
-        # Of any precision, int8 too, which MXNet has no random numbers of.
+        # Zeros work for every type, including int8, for which MXNet has no random numbers.
         param.initialize(init=mx.init.Zero(), ctx=mx.cpu())
         param.set_data(arrays[name])
-    # With static shapes: without, oneDNN's primitives are made again in each call, which takes longer than an image.
+    # Without static shapes, oneDNN's primitives are created again in each call, which takes longer than an image.
     net.hybridize(static_alloc=True, static_shape=True)
     return net

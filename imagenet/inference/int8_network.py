@@ -19,14 +19,14 @@ def read_int8_description(prefix):
     """Return the description that calibration.py wrote.
 
     Raises:
-        UserError: there is no such network.
+        UserError: the description is missing or does not describe an int8 network.
     """
     path = int8_files(prefix)[2]
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
         return {name: description[name] for name in ('network', 'files', 'classes')}
     except OSError as error:
-        raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); --mode calibrate makes it') from None
+        raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); run --mode calibrate') from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f'--load {prefix}: {path} does not describe an int8 network') from None
 
@@ -35,10 +35,10 @@ def load_int8(prefix, wanted):
     """Load an int8 network.
 
     Args:
-        wanted: the `NetworkDescription` that the options give.
+        wanted: the `NetworkDescription` from the options.
 
     Raises:
-        UserError: its files are missing, damaged or of different networks, or the options ask for another network.
+        UserError: its files are missing, damaged or of different networks, or the options describe another network.
     """
     description = read_int8_description(prefix)
     theirs, ours = description['network'], wanted.as_json()
@@ -63,11 +63,11 @@ def _shown(value):
 def names_of_classes(source, folders, num_classes):
     """Return the names of a loaded network's classes.
 
-    An int8 network has its own; others have those in the folder of their file, those of the data, or ImageNet's.
+    An int8 network stores its names. Others use those in the folder of their file, those of the data, or ImageNet's.
 
     Args:
         source: a `LoadedNetwork`.
-        folders: of the data.
+        folders: folders of the data.
     """
     if source.int8_prefix is not None:
         return read_int8_description(source.int8_prefix)['classes']

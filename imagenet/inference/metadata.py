@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a graph is of; an int8 network has to be loaded with the options that it was made with."""
+    """The options that define a graph. An int8 network must be loaded with the options that it was made with."""
 
     arch: str
     num_layers: int
@@ -20,12 +20,12 @@ class NetworkDescription:
 
 
 def describe_input(layout, evaluation, names):
-    """Return what a program must know to run an exported graph: how an image becomes its input, what its output means.
+    """Return the facts needed to run an exported graph: how to prepare an image, and what the output means.
 
     Args:
         layout: 'NCHW' or 'NHWC'.
         evaluation: `EvaluationOptions`.
-        names: of the classes.
+        names: names of the classes.
     """
     return {
         'input': {

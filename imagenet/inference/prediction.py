@@ -1,4 +1,4 @@
-"""`--mode pred`: the classes of an image, of all images in a folder, or of those that a list names."""
+"""`--mode pred`: classifies an image, all images in a folder, or the images in a list."""
 
 import csv
 import itertools
@@ -50,7 +50,7 @@ class PredictionOptions:
 
 
 def find_images(path):
-    """The images that `--data-pred` names, as paths.
+    """Return the paths of the images that `--data-pred` names.
 
     Raises:
         UserError: there are none.
@@ -73,10 +73,10 @@ def find_images(path):
 
 
 def classify(net, paths, batch_size, evaluation, form, device):
-    """Decodes images in threads and classifies them in batches; a batch is decoded while another is computed.
+    """Decode images in threads and classify them in batches; a batch is decoded while another is computed.
 
     Yields:
-        In order, (path, probabilities `(num_classes,)`) or (path, an error's text).
+        (path, probabilities `(num_classes,)`) or (path, error message), in order.
     """
 
     def load(path):
@@ -98,30 +98,30 @@ def classify(net, paths, batch_size, evaluation, form, device):
 
 
 def probabilities(net, images, form, device):
-    """Of the classes of images `(1, 3, H, W)`: an array `(N, num_classes)`."""
+    """Return the class probabilities of images `(1, 3, H, W)`, as an array `(N, num_classes)`."""
     data = as_network_input(mx.nd.array(np.concatenate(images), ctx=device), form)
     return mx.nd.softmax(net(data)).asnumpy()
 
 
 def likeliest(row, count):
-    """[(class index, probability)], the likeliest first."""
+    """Return [(class index, probability)] of the most likely classes, in descending order."""
     order = np.argsort(-row, kind='stable')[:count]
     return [(int(index), float(row[index])) for index in order]
 
 
 def predict(net, names, options, evaluation, form, device):
-    """Classifies what `--data-pred` names, prints it, and writes it to `--output`.
+    """Classify the images of `--data-pred`, print the results, and write them to `--output`.
+
+    An unreadable image is reported on its own line. If no image can be read, that is an error.
 
     Args:
-        names: of the classes.
+        names: names of the classes.
         options: `PredictionOptions`.
         evaluation: `EvaluationOptions`.
         form: the network's `InputForm`.
 
-    An image that cannot be read is a line of what is printed and written; where it is the only one, an error.
-
     Raises:
-        UserError: nothing could be read, or nothing be written.
+        UserError: no image can be read, or the output cannot be written.
     """
     paths = find_images(options.data_pred)
     is_alone = len(paths) == 1
@@ -145,7 +145,7 @@ def predict(net, names, options, evaluation, form, device):
 
 
 def line_of(result):
-    """What is printed about one of many images."""
+    """Return the line that is printed for one of many images."""
     if result['error']:
         return f'   error  {result["error"]}'
     best = result['classes'][0]
@@ -153,7 +153,7 @@ def line_of(result):
 
 
 def write_results(path, results):
-    """Writes a row, or an object, for each image."""
+    """Write a CSV row or a JSON object for each image."""
 
     def write(temporary):
         with temporary.open('w', encoding='utf-8', newline='') as file:

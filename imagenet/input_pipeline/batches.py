@@ -1,4 +1,4 @@
-"""What every data backend gives to the loops: an epoch's batches, one per local device and step."""
+"""`DeviceBatches`, which every data backend returns: the batches of an epoch, one per step and local device."""
 
 import itertools
 
@@ -7,14 +7,14 @@ from imagenet.runtime.compat import mx
 
 
 class DeviceBatches:
-    """Yields, per step, a list with one `mx.io.DataBatch` per local device.
+    """An iterator over an epoch: each step is a list with one `mx.io.DataBatch` per local device.
 
-    A batch has `.data[0]` images as the network takes them, `.label[0]` class indices (float32, shape `(batch,)`) and
-    `.pad`, the number of examples at its end that do not count.
+    A batch has `.data[0]`, images in the network's input form; `.label[0]`, class indices (float32, shape `(batch,)`);
+    and `.pad`, the number of examples at its end that do not count.
 
     Args:
-        start_epoch: a function of the epoch that gives an iterator over such lists.
-        num_steps: steps in an epoch: `len()`.
+        start_epoch: a function that takes the epoch and returns an iterator over such lists.
+        num_steps: steps in an epoch, also returned by `len()`.
         batch_size: examples per step and device.
         num_devices: local devices.
         num_examples: examples in this process's share of the data set.
@@ -32,14 +32,14 @@ class DeviceBatches:
         return self._num_steps
 
     def reset(self, epoch, first_step=0):
-        """Starts an epoch; its order and augmentations follow from the seed, the epoch and the rank alone.
+        """Start an epoch, whose order and augmentation depend only on the seed, the epoch and the rank.
 
         Args:
-            first_step: how many steps are left out. They are read all the same, for what is drawn at random depends on
-                what was drawn before.
+            first_step: number of steps to skip. They are read nevertheless, because each random draw depends on the
+                draws before it.
         """
         self._steps = iter(())
-        # A process whose share is empty has nothing to read, and no reader that could be made.
+        # If a process's share is empty, there is nothing to read, and no reader can be created.
         if self._num_steps:
             self._steps = itertools.islice(self._start_epoch(epoch), first_step, self._num_steps)
 
@@ -48,7 +48,7 @@ class DeviceBatches:
 
 
 def split_over_devices(batches, devices, form):
-    """Splits the batches of a whole process, images `(N, 3, H, W)`, into equal ones for its devices."""
+    """Split a process's batches, images `(N, 3, H, W)`, into equal batches for its devices."""
     for batch in batches:
         process_batch = len(batch.label[0])
         batch_size = process_batch // len(devices)

@@ -1,4 +1,4 @@
-"""What every data backend needs to know."""
+"""The options that every data backend needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The options of the same names; `batch_size` is that of all ranks together. A backend adds its own."""
+    """The options of the same names; `batch_size` is the total over all ranks. Backends add further options."""
 
     data_train: Path
     data_train_idx: Path

@@ -1,7 +1,8 @@
 """The backend `mxnet`: training images from `mx.io.ImageRecordIter`, validation images through OpenCV.
 
-`ImageRecordIter` ends the process where a validation image does not decode (it divides by the width of nothing), and
-pads by starting over; so validation has a reader of its own, which cuts out of an image what `--mode pred` does.
+`ImageRecordIter` is unsuitable for validation: it ends the process if an image does not decode (it divides by the
+width of an empty image), and pads the last batch with examples from the start. Validation therefore has a separate
+reader, which crops images exactly as `--mode pred` does.
 """
 
 import math
@@ -38,9 +39,9 @@ RANDOM_CROP = {
     'min_random_aspect_ratio': 3 / 4,
     'max_random_aspect_ratio': 1.33,
 }
-# Batches that are decoded ahead of the one in use.
+# Number of batches decoded ahead of the current one.
 BATCHES_AHEAD = 2
-# Option and its name in ImageRecordIter; `RANDOM_CROP`'s are shared with DALI.
+# Options and their names in ImageRecordIter; the options in `RANDOM_CROP` are shared with DALI.
 ITERATOR_SETTINGS = {
     'random_crop': 'rand_crop',
     'random_resized_crop': 'random_resized_crop',
@@ -66,7 +67,7 @@ ITERATOR_SETTINGS = {
 
 
 def add_mxnet_data_args(parser):
-    group = parser.add_argument_group('MXNet data backend', 'What --data-backend mxnet can do beside the augmentation')
+    group = parser.add_argument_group('MXNet data backend', 'Further options of --data-backend mxnet')
     group.add_argument(
         '--data-mxnet-threads',
         type=integer(at_least=1),
@@ -80,29 +81,29 @@ def add_mxnet_data_args(parser):
     share = number(at_least=0)
     add('--random-resized-crop', int, 'resize a random crop to the image shape', choices=(0, 1))
     without = 'without --random-resized-crop: '
-    add('--random-crop', int, without + 'crop at random, and not the centre', choices=(0, 1))
-    add('--min-random-scale', number(above=0), without + 'least scaling before the crop')
-    add('--max-random-scale', number(above=0), without + 'greatest scaling before the crop')
-    add('--min-crop-size', integer(at_least=-1), without + 'least side of a square crop; -1: the image shape')
-    add('--max-crop-size', integer(at_least=-1), without + 'greatest side of a square crop; -1: the image shape')
-    add('--max-random-rotate-angle', integer(0, 180), 'turn by up to so many degrees either way')
-    add('--max-random-shear-ratio', share, 'shear by up to this ratio either way')
-    add('--max-random-h', integer(0, 180), 'shift the hue by up to so much of 180 either way')
-    add('--max-random-s', integer(0, 255), 'shift the saturation by up to so much of 255 either way')
-    add('--max-random-l', integer(0, 255), 'shift the lightness by up to so much of 255 either way')
-    add('--brightness', share, 'scale the brightness by up to this share either way')
-    add('--contrast', share, 'scale the contrast by up to this share either way')
-    add('--saturation', share, 'scale the saturation by up to this share either way')
-    add('--pca-noise', share, 'deviation of the noise along the principal components of colour')
+    add('--random-crop', int, without + 'crop at a random position instead of the center', choices=(0, 1))
+    add('--min-random-scale', number(above=0), without + 'smallest scale factor before the crop')
+    add('--max-random-scale', number(above=0), without + 'largest scale factor before the crop')
+    add('--min-crop-size', integer(at_least=-1), without + 'smallest side of a square crop; -1: the image shape')
+    add('--max-crop-size', integer(at_least=-1), without + 'largest side of a square crop; -1: the image shape')
+    add('--max-random-rotate-angle', integer(0, 180), 'rotate by up to this many degrees in either direction')
+    add('--max-random-shear-ratio', share, 'shear by up to this ratio in either direction')
+    add('--max-random-h', integer(0, 180), 'shift the hue up or down by at most this value, of 180')
+    add('--max-random-s', integer(0, 255), 'shift the saturation up or down by at most this value, of 255')
+    add('--max-random-l', integer(0, 255), 'shift the lightness up or down by at most this value, of 255')
+    add('--brightness', share, 'scale the brightness up or down by at most this fraction')
+    add('--contrast', share, 'scale the contrast up or down by at most this fraction')
+    add('--saturation', share, 'scale the saturation up or down by at most this fraction')
+    add('--pca-noise', share, 'standard deviation of the noise along the principal components of color')
     return group
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The options of the same names, which only this backend has.
+    """The augmentation options that only this backend has, under the same names.
 
     Raises:
-        UserError: they contradict each other.
+        UserError: the options contradict each other.
     """
 
     random_resized_crop: int = 1
@@ -134,7 +135,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Options(Augmentation, DataOptions):
-    """What `training_data` and `validation_data` need."""
+    """The options that `training_data` and `validation_data` need."""
 
     random_mirror: int = 1
     min_random_area: float = RANDOM_CROP['min_random_area']
@@ -145,7 +146,7 @@ class Options(Augmentation, DataOptions):
 
 
 def check_unused(augmentation, backend):
-    """Raise `UserError` if another backend is asked for an augmentation that only this one has."""
+    """Raise `UserError` if an option of this backend is used with another backend."""
     for field in fields(Augmentation):
         value = getattr(augmentation, field.name)
         if value != field.default:
@@ -160,7 +161,7 @@ def decoding_threads(options):
 
 
 def training_data(options, kv, devices, process_batch):
-    """The training iterator over record files."""
+    """Return the training iterator over record files."""
     num_steps, num_readers = _plan_readers(options, kv, process_batch)
     num_parts = kv.size() * num_readers
     parts = range(kv.rank() * num_readers, (kv.rank() + 1) * num_readers)
@@ -177,10 +178,11 @@ def training_data(options, kv, devices, process_batch):
 
 
 def _plan_readers(options, kv, process_batch):
-    """Steps of an epoch, and the number of `ImageRecordIter` that share it in each process.
+    """Return the number of steps of an epoch, and the number of `ImageRecordIter` instances per process.
 
-    One decodes with no more than half of the machine's cores. Several, each with a part of the records and of every
-    batch, keep all threads busy; parts must not be so small that they fill fewer batches than one reader would.
+    One `ImageRecordIter` uses at most half of the machine's cores. Several keep all threads busy: each reads a part of
+    the records and fills a part of every batch. The parts must be large enough that they fill as many batches as a
+    single reader would.
     """
 
     def count_steps(num_readers):
@@ -204,15 +206,16 @@ def _image_record_iter(options, process_batch, num_readers, num_parts, part, epo
         data_shape=(RGB_CHANNELS, *options.image_shape[1:]),
         batch_size=process_batch // num_readers,
         preprocess_threads=math.ceil(decoding_threads(options) / num_readers),
-        # Batches that wait in its queue when a reader ends are never freed; see `_read_training`.
+        # Batches left in the queue of a reader when it ends are never freed; see `_read_training`.
         prefetch_buffer=1,
         num_parts=num_parts,
         part_index=part,
         shuffle=True,
-        # Augmentation follows from the order: it is drawn image after image from a generator that starts the same in
-        # every iterator. (`seed_aug` would start it again at every batch, and repeat the crops of the first.)
+        # `seed` also determines the augmentation, through the order: it is drawn image by image from a generator that
+        # starts in the same state in every iterator. (`seed_aug` would restart the generator at every batch, and so
+        # repeat the crops of the first batch.)
         seed=derive_seed(options.seed, epoch, part),
-        # Plain memory on a machine without GPUs, page-locked memory for copies to one.
+        # Pageable memory on a CPU; page-locked memory for copies to a GPU.
         device_id=-1 if options.device == 'cpu' else distributed.local_rank(),
         verbose=False,
         **settings,
@@ -233,7 +236,7 @@ def _read_training(options, kv, readers):
 
 
 def _empty(reader):
-    """Takes the last batches out of a reader: one that is not full, and in the middle of an epoch one more."""
+    """Take the last batches out of a reader: one that is not full and, in the middle of an epoch, one more."""
     with suppress(StopIteration, mx.base.MXNetError):
         for _ in range(2):
             reader.next()
@@ -245,7 +248,7 @@ def _concatenate(arrays):
 
 @contextmanager
 def _explained_errors(options, kv):
-    """Finds the record that stopped `ImageRecordIter`, which does not tell it."""
+    """If `ImageRecordIter` fails, raise `UserError` that names the record; MXNet's own error does not."""
     try:
         yield
     except mx.base.MXNetError as error:
@@ -260,7 +263,7 @@ def _explained_errors(options, kv):
 
 
 def validation_data(options, kv, devices, process_batch):
-    """The validation iterator over record files."""
+    """Return the validation iterator over record files."""
     records = RecordFile(options.data_val, index_path(options.data_val, options.data_val_idx))
     begin, end = validation_bounds(len(records), kv, options.dali_separ_val)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
@@ -274,7 +277,7 @@ def validation_data(options, kv, devices, process_batch):
 
 
 def _read_validation(options, records, numbers, batch_size):
-    """Decodes records in order, some batches ahead; the last batch is filled up with zeros."""
+    """Decode records in order, some batches ahead, and yield batches; the last one is padded with zeros."""
 
     evaluation = options.evaluation
 

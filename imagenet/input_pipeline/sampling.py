@@ -1,4 +1,4 @@
-"""Who reads which example when: seeds, shards and the order of an epoch."""
+"""Sampling of examples: shards and the order of an epoch."""
 
 import math
 
@@ -9,7 +9,10 @@ from imagenet.runtime.seeds import derive_seed
 
 
 def shard_bounds(num_examples, num_shards, shard):
-    """Begin and end of a shard: equal runs of examples, the last ones shorter or empty, as MXNet's reader has them."""
+    """Return the begin and end of a shard.
+
+    All shards have the same size, except that the last ones may be smaller or empty, as in MXNet's reader.
+    """
     per_shard = math.ceil(num_examples / num_shards)
     return min(num_examples, per_shard * shard), min(num_examples, per_shard * (shard + 1))
 
@@ -20,18 +23,18 @@ def shard_size(num_examples, num_shards, shard):
 
 
 def validation_bounds(num_examples, kv, is_separate):
-    """Begin and end of what a process validates: its shard, or everything with `--dali-separ-val`."""
+    """Return the begin and end of the examples that a process validates: its shard, or all with `--dali-separ-val`."""
     return (0, num_examples) if is_separate else shard_bounds(num_examples, kv.size(), kv.rank())
 
 
 def validation_steps(num_examples, process_batch, num_devices):
-    """(batch size of the process, steps) of a validation; a small share makes no batch larger than itself."""
+    """Return (batch size of the process, steps) of a validation; a small share gets a smaller batch."""
     batch_size = min(process_batch, max(1, math.ceil(num_examples / num_devices)) * num_devices)
     return batch_size, math.ceil(num_examples / batch_size)
 
 
 def check_training_steps(steps, num_examples, batch_size):
-    """Raises `UserError` if an epoch has not a single whole batch of all processes together."""
+    """Raise `UserError` if an epoch has no complete batch of all processes together; else return the steps."""
     if steps == 0:
         raise UserError(
             f'--batch-size {batch_size}: the {num_examples} training images do not fill one batch; use a smaller one'
@@ -40,14 +43,13 @@ def check_training_steps(steps, num_examples, batch_size):
 
 
 def training_order(num_examples, num_steps, batch_size, num_shards, shard, seed, epoch):
-    """The examples that a shard reads in an epoch of training.
+    """Return the examples that a shard reads in an epoch of training.
 
-    All shards together read `num_steps` whole batches of different examples, in an order that is drawn again for every
-    epoch. The examples left over are the next ones of a fixed list in every epoch, so that all are left out equally
-    often.
+    All shards together read `num_steps` complete batches of distinct examples, in a new random order for every epoch.
+    Each epoch leaves out the next few examples of a fixed list, so that all examples are left out equally often.
 
     Returns:
-        An int64 array of shape `(num_steps, batch_size)`: example numbers.
+        Example numbers, an int64 array of shape `(num_steps, batch_size)`.
     """
     num_read = num_steps * batch_size * num_shards
     left_out = num_examples - num_read

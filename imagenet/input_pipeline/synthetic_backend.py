@@ -1,6 +1,6 @@
-"""The backend `synthetic`: images and labels that follow from the seed alone.
+"""The backend `synthetic`: images and labels generated from the seed alone.
 
-Every step has the same images and labels: what is left of a step when reading costs nothing.
+Every step has the same images and labels, which shows how long a step takes if reading costs nothing.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ Options = DataOptions
 
 
 def training_data(options, kv, devices, process_batch):
-    """The training iterator."""
+    """Return the training iterator."""
     num_examples = options.num_examples
     num_steps = check_training_steps(num_examples // options.batch_size, num_examples, options.batch_size)
     return _make(options, kv, devices, num_steps, process_batch, shard_size(num_examples, kv.size(), kv.rank()))
 
 
 def validation_data(options, kv, devices, process_batch):
-    """The validation iterator."""
+    """Return the validation iterator."""
     num_examples = min(options.num_examples, IMAGENET_VALIDATION_EXAMPLES)
     begin, end = validation_bounds(num_examples, kv, options.dali_separ_val)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))

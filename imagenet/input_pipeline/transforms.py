@@ -1,4 +1,4 @@
-"""Single images: decoding them, what evaluation cuts out of them, and the form that a network takes."""
+"""Transforms of images: the evaluation transform, and the form that a network takes as input."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ from imagenet.runtime.threads import available_cores
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How evaluation turns an image into pixels; the options of the same names.
+    """The parameters of the evaluation transform; the options of the same names.
 
     Attributes:
         image_shape: `(C, H, W)`.
         data_val_resize: length of the shorter side before the crop.
-        rgb_mean, rgb_std: of the channels, for values of 0 to 255.
+        rgb_mean, rgb_std: mean and standard deviation of the channels, for values of 0 to 255.
     """
 
     image_shape: tuple
@@ -32,7 +32,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class InputForm:
-    """The form in which a network takes images: `(C, H, W)` whatever the layout, 'NCHW' or 'NHWC', and precision."""
+    """A network's input: image shape (always `(C, H, W)`), layout ('NCHW' or 'NHWC') and precision."""
 
     image_shape: tuple
     input_layout: str
@@ -40,10 +40,10 @@ class InputForm:
 
 
 def evaluation_transform(image, options):
-    """Resize a decoded image by its shorter side, crop its centre and normalize it, by `EvaluationOptions`.
+    """Resize a decoded image by its shorter side, crop the center and normalize it, as `EvaluationOptions` specify.
 
     Returns:
-        A float32 array `(3, H, W)`; see `as_network_input` for the network's own form.
+        A float32 array `(3, H, W)`; `as_network_input` converts it to the network's input form.
     """
     crop = centre_crop(resize_shorter_side(image, options.data_val_resize), *options.image_shape[1:])
     normalized = np.empty((RGB_CHANNELS, *crop.shape[:2]), dtype=np.float32)
@@ -54,7 +54,7 @@ def evaluation_transform(image, options):
 
 
 def evaluation_images(records, numbers, options):
-    """Yields `evaluation_transform` of some records, in order, decoded by threads.
+    """Yield the `evaluation_transform` of the given records in order; threads decode them.
 
     Raises:
         UserError: an image does not decode.
@@ -82,7 +82,7 @@ def centre_crop(image, height, width):
 
 
 def load_image(path, options):
-    """Reads one image as evaluation does.
+    """Read one image and apply the evaluation transform.
 
     Returns:
         A float32 array `(1, 3, H, W)`.

@@ -18,7 +18,7 @@ def cpu_quota(membership, root):
 
     Args:
         membership: the file that lists a process's groups; see cgroups(7).
-        root: the folder of their files.
+        root: the folder with the groups' files, such as `CGROUPS`.
     """
     try:
         lines = membership.read_text(encoding='utf-8').splitlines()
@@ -31,14 +31,14 @@ def cpu_quota(membership, root):
             continue
         hierarchy = root / controllers
         group = PurePosixPath(group.lstrip('/'))
-        # A limit holds for the groups below, and a container may see its own group as the root.
+        # A limit also applies to the groups below, and a container may see its own group as the root.
         for folder in (hierarchy / group, *(hierarchy / parent for parent in group.parents), hierarchy):
             quotas.append(_quota_of_new(folder) if not controllers else _quota_of_old(folder))
     return min(filter(None, quotas), default=None)
 
 
 def _quota_of_new(folder):
-    """Of a group of version 2."""
+    """Return the quota of a version 2 group in cores, or None if it has no limit."""
     try:
         quota, period = (folder / 'cpu.max').read_text().split()
         return None if quota == 'max' else int(quota) / int(period)
@@ -47,7 +47,7 @@ def _quota_of_new(folder):
 
 
 def _quota_of_old(folder):
-    """Of a group of version 1, where -1 is no limit."""
+    """Return the quota of a version 1 group in cores, or None if it has no limit, which is written as -1."""
     try:
         quota, period = (int((folder / f'cpu.cfs_{name}_us').read_text()) for name in ('quota', 'period'))
         return quota / period if quota > 0 else None
@@ -56,11 +56,11 @@ def _quota_of_old(folder):
 
 
 def own_cores(rank_on_host, processes_on_host):
-    """Return the cores of one of several processes on this host, as a list of numbers."""
+    """Return the core numbers for one of several processes on this host."""
     cores = usable_cores()
     on_node = os.environ.get('SLURM_CPUS_ON_NODE')
     if on_node is not None and len(cores) * processes_on_host <= int(on_node):
-        # Slurm has shared them out.
+        # Slurm has already divided the cores among the processes.
         return cores
     share = len(cores) // processes_on_host
     if share == 0:

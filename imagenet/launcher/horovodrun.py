@@ -22,14 +22,14 @@ from imagenet.common.errors import (
 from imagenet.launcher.hosts import Host
 from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
 
-# What `horovodrun` puts before each line of a worker: its rank and which stream it is. With MPI, the job is named, too.
+# `horovodrun` puts the rank and the stream before each line of a worker; with MPI, also the job.
 WORKER_LINE = re.compile(r'\[(?:\d+,)?(\d+)\]<(stdout|stderr)>: ?')
-# What Horovod's own log begins with, and what the shell says that it starts a worker with: they tell of connections
-# and workers that have ended.
+# Lines from Horovod's own log, and from the shell that starts a worker. They report lost connections and dead workers:
+# consequences of an error, not its cause.
 CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] |Terminated$|Killed$')
-# Exit codes that tell of other workers' errors.
+# Exit codes of workers that ended because of another worker's error.
 CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
-# Their messages are for users, and say all.
+# Exit codes of errors whose messages are written for users and need no explanation.
 EXPLAINED = (USER_ERROR_EXIT_CODE, NON_FINITE_EXIT_CODE)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # A signal to the process group arrives twice: directly, and forwarded.
@@ -38,13 +38,13 @@ CLEAR_LINE = '\r\x1b[K'
 
 
 class WorkerOutput:
-    """What the workers and `horovodrun` say, as it comes: shown, or kept until the end.
+    """The output of the workers and `horovodrun`: shown as it arrives, or kept until the end.
 
     Attributes:
-        started: rank to where that worker is, as supervisor.py tells it.
-        ended: how workers with an error ended, in the order of time.
-        error_of_rank_0: its last line, where that is an error.
-        others: lines of `horovodrun`, Horovod and the shell.
+        started: dict from rank to the worker's host and process id, as reported by supervisor.py.
+        ended: how workers ended, as reported by supervisor.py, in the order of arrival.
+        error_of_rank_0: the last error line of rank 0, or None.
+        others: lines from `horovodrun`, Horovod and the shell.
     """
 
     def __init__(self):
@@ -55,10 +55,10 @@ class WorkerOutput:
         self._has_terminal = sys.stderr.isatty()
 
     def read(self, stream, name):
-        """Takes a stream of `horovodrun`'s to its end.
+        """Read a stream of `horovodrun` until it ends.
 
         Args:
-            name: 'stdout' or 'stderr': where lines go that do not say it.
+            name: 'stdout' or 'stderr': which stream this is.
         """
         # A progress bar ends its lines with a carriage return.
         line = b''
@@ -92,14 +92,14 @@ class WorkerOutput:
     def _show(self, text, end, name):
         stream = getattr(sys, name)
         if self._has_terminal and name == 'stdout':
-            # There may be a progress bar.
+            # There may be a progress bar to erase.
             text = CLEAR_LINE + text
         stream.write(text + end)
         stream.flush()
 
 
 def start_horovodrun(command, environment):
-    """`horovodrun` in a session of its own, out of reach of Ctrl-C, which ends when this process is gone."""
+    """Start `horovodrun` in a separate session, so that Ctrl-C does not reach it; it ends when this process dies."""
     libc = ctypes.CDLL(None)
     return subprocess.Popen(
         command,
@@ -113,9 +113,10 @@ def start_horovodrun(command, environment):
 
 
 class SignalRelay:
-    """Hands signals that this process is sent to one worker. It agrees with all others on what to do.
+    """Forwards signals from this process to one worker, which agrees with the others on what to do.
 
-    A second signal, half a second later, ends everything at once, as does the first where no worker has started yet.
+    A second signal, at least half a second later, stops everything immediately. So does the first one if no worker has
+    started yet.
     """
 
     def __init__(self, output, process, ssh):
@@ -138,7 +139,7 @@ class SignalRelay:
         if is_first:
             self._first_time = now
         if is_first and self._output.started:
-            # In a thread, since ssh takes its time.
+            # In a thread, because ssh is slow.
             threading.Thread(target=self._pass_on, args=(number,), daemon=True).start()
         else:
             self._process.send_signal(signal.SIGTERM)
@@ -153,15 +154,15 @@ class SignalRelay:
 
 
 def run_workers(command, environment, ssh):
-    """Runs `horovodrun` to its end.
+    """Run `horovodrun` until it ends.
 
     Args:
         command: its command line, as a list.
-        environment: what it is started with, beside our own.
+        environment: variables to add to those of this process.
         ssh: a `hosts.Ssh`.
 
     Returns:
-        The exit code: 0 where all is well, a worker's own for users' errors, else 1.
+        The exit code: 0 on success, 130 after Ctrl-C, a worker's exit code if it ended with a `UserError`, else 1.
     """
     process, output = start_horovodrun(command, environment), WorkerOutput()
     signals = SignalRelay(output, process, ssh)
@@ -181,7 +182,7 @@ def run_workers(command, environment, ssh):
 
 
 def explain_failure(output, signals):
-    """Print on stderr why a run has failed, and return its exit code."""
+    """Print on stderr why a run failed, and return its exit code."""
     if len(signals) > 1:
         print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
         return 1
@@ -205,7 +206,7 @@ def explain_failure(output, signals):
 
 
 def _error_line(cause, output):
-    """The message of a worker that ended with an error for users; with its rank where rank 0 did not say the same."""
+    """Return a worker's `UserError` message, with its rank unless rank 0 reported the same."""
     line = next((line for line in reversed(cause['lines']) if line.startswith('error: ')), output.error_of_rank_0)
     if cause['rank'] == 0 or line == output.error_of_rank_0:
         return output.error_of_rank_0
@@ -214,7 +215,7 @@ def _error_line(cause, output):
 
 def _describe(status):
     if status == -signal.SIGKILL:
-        return 'was killed (SIGKILL), as the system does where memory runs out'
+        return 'was killed (SIGKILL), as the system does if memory runs out'
     if status < 0:
         return f'was ended by {signal.Signals(-status).name}'
     return f'ended with exit code {status}'
@@ -226,9 +227,9 @@ def _explain_without_cause(output, failed, signals):
     elif output.error_of_rank_0 and not any(ended['status'] in CONSEQUENCES for ended in failed):
         print(output.error_of_rank_0, file=sys.stderr)
     else:
-        said = next((line for line in reversed(output.others) if line.strip()), 'nothing')
-        lost = f'; {len(failed)} workers lost another one' if failed else ''
-        print(f'error: horovodrun failed, and last said: {said.strip()}{lost}', file=sys.stderr)
+        said = next((line for line in reversed(output.others) if line.strip()), '(no output)')
+        lost = f'; {len(failed)} workers ended because another one did' if failed else ''
+        print(f'error: horovodrun failed; its last line was: {said.strip()}{lost}', file=sys.stderr)
     return 1
 
 
@@ -244,12 +245,12 @@ class HorovodrunOptions:
 
 
 def horovodrun_command(options, hosts, worker, python):
-    """The command that starts all workers, as a list.
+    """Return the command that starts all workers, as a list.
 
     Args:
         options: `HorovodrunOptions`.
-        hosts: `hosts.Host`s; None for this machine alone.
-        worker: the command of each.
+        hosts: list of `hosts.Host`, or None for this machine alone.
+        worker: the command of each worker.
         python: the interpreter of the environment that has Horovod.
     """
     settings = {
@@ -260,7 +261,7 @@ def horovodrun_command(options, hosts, worker, python):
     }
     pairs = [str(part) for option, value in settings.items() if value is not None for part in (option, value)]
     engine = '--mpi' if options.launcher == 'mpi' else '--gloo'
-    # In containers, programs of packages are not where the interpreter is.
+    # In containers, the programs of packages are not in the interpreter's folder.
     beside = Path(python).with_name('horovodrun')
     program = str(beside) if beside.exists() else shutil.which('horovodrun') or 'horovodrun'
     return [program, engine, '-np', str(options.ngpus), *pairs, *worker]

@@ -1,4 +1,4 @@
-"""The hosts that workers are started on: "host1:8,host2:8", host files, and ssh."""
+"""The hosts on which workers run: "host1:8,host2:8", host files, and ssh."""
 
 import fcntl
 import re
@@ -13,7 +13,7 @@ from imagenet.common.errors import USER_ERROR_EXIT_CODE, UserError
 
 SSH_FAILED = 255
 CONNECT_SECONDS = 10
-# See netdevice(7): a struct ifreq with the name in front, filled in with the interface's address.
+# See netdevice(7): a struct ifreq begins with the interface's name, and the system fills in its address.
 SIOCGIFADDR = 0x8915
 IFREQ_BYTES, ADDRESS_BYTES = 40, slice(20, 24)
 DISCARD_PORT = 9
@@ -27,10 +27,10 @@ class Host:
         self.slots = slots
 
     def is_local(self):
-        """Whether this is the machine that we are on.
+        """Return whether this host is the local machine.
 
         Raises:
-            UserError: nobody knows the name.
+            UserError: the name cannot be resolved.
         """
         try:
             address = socket.getaddrinfo(self.name, None, type=socket.SOCK_DGRAM)[0]
@@ -38,17 +38,17 @@ class Host:
             raise UserError(f'-H {self.name}: no host is known by this name ({error.strerror})') from None
         with socket.socket(address[0], socket.SOCK_DGRAM) as probe:
             try:
-                # Only an address of this machine can be taken.
+                # Only an address of this machine can be bound.
                 probe.bind((address[4][0], 0))
             except OSError:
                 return False
         return True
 
     def interface(self):
-        """The name of our interface that leads there over IPv4; None if there is none, or the host is this one."""
+        """Return the local interface that reaches this host over IPv4; None if there is none or the host is local."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                # Nothing is sent: this only looks for the way.
+                # Nothing is sent: connecting a UDP socket only chooses the route.
                 probe.connect((self.name, DISCARD_PORT))
             except OSError:
                 return None
@@ -59,7 +59,7 @@ class Host:
 
 
 def _address_of(interface, probe):
-    """The IPv4 address of an interface as four bytes, asked through any socket; None if it has none."""
+    """Return the IPv4 address of an interface as four bytes, or None if it has none; `probe` can be any socket."""
     try:
         return fcntl.ioctl(probe, SIOCGIFADDR, struct.pack(f'{IFREQ_BYTES}s', interface.encode()))[ADDRESS_BYTES]
     except OSError:
@@ -67,19 +67,19 @@ def _address_of(interface, probe):
 
 
 def parse_hosts(text):
-    """'host1:8,host2' to `Host`s; a host without a number has one slot.
+    """Return the `Host`s in text such as 'host1:8,host2'; a host without a number has one slot.
 
     Raises:
-        UserError: it is no such list.
+        UserError: the text is not such a list.
     """
     return [_parse_host(part, r'([^:\s]+)(?::(\d+))?', f'-H {text}', 'host1:8,host2:8') for part in text.split(',')]
 
 
 def read_hostfile(path):
-    """The `Host`s of a file with lines such as "host1 slots=8" or "host1:8"; text behind # does not count.
+    """Return the `Host`s in a file with lines such as "host1 slots=8" or "host1:8"; text after # is a comment.
 
     Raises:
-        UserError: there is no such file, or no such line.
+        UserError: the file cannot be read, names no host, or has a line of another form.
     """
     try:
         lines = [line.split('#')[0].strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
@@ -90,22 +90,22 @@ def read_hostfile(path):
         _parse_host(line, pattern, f'--hostfile {path}', 'lines such as "host1 slots=8"') for line in lines if line
     ]
     if not hosts:
-        raise UserError(f'--hostfile {path}: it names no host')
+        raise UserError(f'--hostfile {path}: contains no hosts; add lines such as "host1 slots=8"')
     return hosts
 
 
 def _parse_host(text, pattern, option, needed):
     match = re.fullmatch(pattern, text.strip())
     if not match or match.group(2) == '0':
-        raise UserError(f'{option}: "{text}" is no host with its number of workers; needed is {needed}')
+        raise UserError(f'{option}: "{text}" is not a host with a number of workers; use {needed}')
     return Host(match.group(1), int(match.group(2) or 1))
 
 
 def used_hosts(hosts, count):
-    """(host, workers) of those that `count` workers are on, which fill one host after the other.
+    """Return (host, workers) for each host that `count` workers need; they fill one host after the other.
 
     Raises:
-        UserError: they do not fit.
+        UserError: the hosts have too few slots.
     """
     used, left = [], count
     for host in hosts:
@@ -118,11 +118,11 @@ def used_hosts(hosts, count):
 
 
 class Ssh:
-    """Commands on other hosts, as `horovodrun` will give them.
+    """Runs commands on other hosts over ssh, as `horovodrun` will.
 
     Args:
-        port: of the ssh servers; None is ssh's own choice.
-        identity_file: private key; None is ssh's own choice.
+        port: port of the ssh servers, or None for ssh's default.
+        identity_file: private key, or None for ssh's default.
     """
 
     def __init__(self, port=None, identity_file=None):
@@ -132,7 +132,7 @@ class Ssh:
         self._command += ['-i', str(identity_file)] if identity_file is not None else []
 
     def run(self, host, command):
-        """Runs a shell command on a host; returns the completed process with its output as text."""
+        """Run a shell command on a host, and return the completed process with its output as text."""
         line = [*self._command, host, command]
         return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
@@ -141,13 +141,13 @@ def check_hosts(hosts, ssh, folder, command, environment):
     """Run the pre-flight check on every remote host.
 
     Args:
-        hosts: (host, workers) of each.
-        folder: where we are; it must be there, too.
-        command: what looks, as a list; it must be at the same place on all hosts.
-        environment: of that command, a dict.
+        hosts: list of (host, workers).
+        folder: the current folder, which must also exist on every host.
+        command: the command that checks, as a list; it must be at the same path on all hosts.
+        environment: dict of environment variables for the command.
 
     Raises:
-        UserError: a host cannot be reached, or it objects; the message names it.
+        UserError: a host cannot be reached, or its check fails; the message names the host.
     """
     others = [(host, workers) for host, workers in hosts if not host.is_local()]
 
@@ -164,13 +164,13 @@ def check_hosts(hosts, ssh, folder, command, environment):
 
 
 def _check_answer(host, result, command):
-    last = (result.stderr.strip().splitlines() or ['it says nothing'])[-1]
+    last = (result.stderr.strip().splitlines() or ['no output'])[-1]
     if result.returncode == SSH_FAILED:
         raise UserError(f'-H {host.name}: ssh does not get there ({last}); try: ssh {host.name} true')
     if result.returncode == USER_ERROR_EXIT_CODE and last.startswith('error: '):
         raise UserError(f'{host.name}: {last[len("error: ") :]}')
     if result.returncode:
         raise UserError(
-            f'{host.name}: {shlex.join(command[:2])} does not run there ({last}); '
+            f'{host.name}: cannot run {shlex.join(command[:2])} ({last}); '
             'this package, its environment and the data must be at the same paths on all hosts'
         )

@@ -1,11 +1,11 @@
-"""What the launcher told this process: its place among the others, and so its cores.
+"""This process's rank and the world size, from environment variables that the launcher sets.
 
-Needs nothing but Python: the launcher itself asks it, and everyone may ask before anything is initialized.
+Uses the standard library only, because the launcher imports it too. It works before anything is initialized.
 """
 
 import os
 
-# horovodrun and our launcher say it one way, mpirun another.
+# horovodrun and our launcher set the first variable, mpirun the second.
 RANK = ('HOROVOD_RANK', 'OMPI_COMM_WORLD_RANK')
 SIZE = ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE')
 LOCAL_RANK = ('HOROVOD_LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK')
@@ -17,20 +17,20 @@ def _from_environment(names, default):
 
 
 def rank():
-    """This process's number; known even where Horovod cannot be initialized."""
+    """Return this process's rank, even if Horovod cannot be initialized."""
     return _from_environment(RANK, 0)
 
 
 def size():
-    """The number of processes that were started together."""
+    """Return the number of processes that were started together."""
     return _from_environment(SIZE, 1)
 
 
 def local_rank():
-    """This process's number on its host."""
+    """Return this process's rank on its host."""
     return _from_environment(LOCAL_RANK, 0)
 
 
 def local_size():
-    """The number of processes that were started on this host."""
+    """Return the number of processes that were started on this host."""
     return _from_environment(LOCAL_SIZE, 1)

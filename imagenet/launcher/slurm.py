@@ -1,23 +1,23 @@
-"""Under Slurm, srun starts the workers: each finds its rank in the environment, and rank 0 has the meeting point."""
+"""Ranks under Slurm: srun starts the workers, each finds its rank in the environment, and all meet at rank 0."""
 
 import re
 
 from imagenet.common.errors import UserError
 
 FIRST_PORT, NUM_PORTS = 20000, 20000
-# Says that there is a meeting point to be made, and for whom.
+# If this variable is set, rank 0 opens a meeting point. Its value is the number of tasks on each node.
 TASKS_VARIABLE = 'SLURM_MEETING_POINT_TASKS'
 
 
 def slurm_environment(variables, ngpus=None):
-    """Return the number of tasks, and what Horovod needs to know of this one as environment variables.
+    """Return the number of tasks, and the environment variables that describe this task to Horovod.
 
     Args:
         variables: the environment of a task that srun has started.
-        ngpus: of `runner -n`, which can be left out.
+        ngpus: the number from `runner -n`, or None.
 
     Raises:
-        UserError: there is no such task, or `-n` is another number.
+        UserError: srun has not started this process, or `-n` is not the number of tasks.
     """
     try:
         rank, size, node = (int(variables[f'SLURM_{name}']) for name in ('PROCID', 'STEP_NUM_TASKS', 'NODEID'))
@@ -27,12 +27,12 @@ def slurm_environment(variables, ngpus=None):
         job = int(variables['SLURM_JOB_ID']) + int(variables.get('SLURM_STEP_ID', 0))
     except KeyError as error:
         raise UserError(
-            f'--launcher slurm: {error.args[0]} is not set; start this with srun, one task for each worker'
+            f'--launcher slurm: {error.args[0]} is not set; start this with srun, one task per worker'
         ) from None
     except ValueError as error:
-        raise UserError(f'--launcher slurm: cannot make sense of {error}') from None
+        raise UserError(f'--launcher slurm: unexpected value in the environment ({error})') from None
     if ngpus not in (None, size):
-        raise UserError(f'-n {ngpus} with --launcher slurm: srun has started {size} tasks; leave -n out')
+        raise UserError(f'-n {ngpus} with --launcher slurm: srun has started {size} tasks; leave out -n')
     if size == 1:
         return size, {}
     meeting_point = {
@@ -43,7 +43,7 @@ def slurm_environment(variables, ngpus=None):
         TASKS_VARIABLE: ','.join(map(str, tasks_per_node)),
     }
     places = {
-        # Names that all tasks can tell of each other.
+        # A name that every task can work out for every node.
         'HOROVOD_HOSTNAME': f'node{node}',
         'HOROVOD_RANK': rank,
         'HOROVOD_SIZE': size,
@@ -56,7 +56,7 @@ def slurm_environment(variables, ngpus=None):
 
 
 def parse_tasks_per_node(text):
-    """Slurm's '8(x2),4' to [8, 8, 4]."""
+    """Return the tasks on each node: [8, 8, 4] for Slurm's '8(x2),4'."""
     counts = []
     for part in text.split(','):
         match = re.fullmatch(r'(\d+)(?:\(x(\d+)\))?', part)
@@ -67,7 +67,7 @@ def parse_tasks_per_node(text):
 
 
 def first_host(text):
-    """The first name of Slurm's 'node[01-04,07],other'."""
+    """Return the first name in Slurm's 'node[01-04,07],other'."""
     match = re.match(r'([^\[,]+)(?:\[(\w+))?([^,\]\[-]*)', text)
     if not match:
         raise ValueError(f'SLURM_STEP_NODELIST={text}')

@@ -3,9 +3,8 @@
 
     python -m imagenet.launcher.supervisor FOLDER COMMAND ...
 
-`horovodrun.py` starts this on every host in place of the command itself. The output of rank 0 goes on to the terminal,
-that of rank k to `FOLDER/log.rank<k>.log`. Two lines on stderr are for the launcher: where the process is, and how it
-ended.
+`horovodrun.py` starts this on every host instead of the command itself. Rank 0's output goes to the terminal, rank k's
+to `FOLDER/log.rank<k>.log`. Two lines on stderr are for the launcher: where the process runs, and how it ended.
 """
 
 import ctypes
@@ -34,10 +33,10 @@ def log_path(folder, rank):
 
 
 def open_log(folder, rank):
-    """The file for the output of a process that has no terminal; it is added to what earlier runs left there.
+    """Open the log for the output of a process without a terminal; it is appended to the output of earlier runs.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the log cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +46,7 @@ def open_log(folder, rank):
 
 
 def dies_with(parent):
-    """A function for the child, which has the system kill it when its parent is gone in any way."""
+    """Return a function that makes the system kill the calling child when its parent dies for any reason."""
     libc = ctypes.CDLL(None)
 
     def prepare():
@@ -59,13 +58,13 @@ def dies_with(parent):
 
 
 def notify_launcher(kind, content):
-    """Gives a line to the launcher."""
-    # One call, so that lines of others do not come between.
+    """Send a line to the launcher."""
+    # A single call, so that no other output comes in between.
     os.write(sys.stderr.fileno(), f'{kind}{json.dumps(content)}\n'.encode())
 
 
 def terminate(process):
-    """Ends the process: Ctrl-C, which it may take a moment for, then without asking."""
+    """End the process with SIGINT, or with SIGKILL if it has not ended after a few seconds."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(SECONDS_TO_END)
@@ -74,16 +73,16 @@ def terminate(process):
 
 
 def terminate_when_orphaned(process):
-    """Ends the process when nobody reads what we write: the launcher, or the connection to it, is gone."""
+    """End the process when nobody reads our output: the launcher has died, or the connection to it is lost."""
     watched = select.poll()
-    # An error is told of even where no event is asked for.
+    # poll reports errors even if no event is requested.
     watched.register(sys.stdout.fileno(), 0)
     watched.poll()
     terminate(process)
 
 
 def last_lines(path, begin):
-    """What was written to a log since it had `begin` bytes: its last lines."""
+    """Return the last lines that were written to a log after its first `begin` bytes."""
     with path.open('rb') as file:
         file.seek(begin)
         text = file.read().decode('utf-8', 'replace')
@@ -91,7 +90,7 @@ def last_lines(path, begin):
 
 
 def supervise(folder, command, rank):
-    """Runs the command, and returns its exit code; negative for a signal."""
+    """Run the command, and return its exit code, which is negative if a signal ended it."""
     log = open_log(folder, rank) if rank else None
     begin = log.tell() if log else 0
     output = {'stdout': log, 'stderr': subprocess.STDOUT} if log else {}

@@ -28,7 +28,7 @@ class DLLoggerFile:
     """Writes the lines that NVIDIA's `dllogger` writes with its `JSONStreamBackend`.
 
     A step is 'PARAMETER' for the options, `(epoch, iteration)` in an epoch, `(epoch,)` for its summary and `()` for the
-    run's. Each line is flushed, so the file of a killed process ends with a whole one.
+    run's. Each line is flushed, so the file of a killed process ends with a complete line.
     """
 
     def __init__(self, path, mode='w'):

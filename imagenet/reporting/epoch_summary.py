@@ -1,8 +1,8 @@
-"""What the loops say: lines for people, the progress bar, DLLogger's metrics."""
+"""What is logged per step and per epoch: lines for people, the progress bar, DLLogger's metrics."""
 
 
 def show_step(run, epoch, iteration, steps, recent, learning_rate, bar):
-    """Says, every so many steps, how training goes."""
+    """Log the speed, the loss and the learning rate of the latest steps."""
     values = recent.since_last()
     images_per_second = values['ips']
     logged = {'train.ips': images_per_second, 'train.lr': learning_rate}
@@ -17,7 +17,7 @@ def show_step(run, epoch, iteration, steps, recent, learning_rate, bar):
 
 
 class RecentSteps:
-    """What was trained since the last time somebody asked."""
+    """The speed and the loss of the steps since the last call of `since_last`."""
 
     def __init__(self, meter, batch_size, has_loss):
         self._meter = meter
@@ -31,7 +31,7 @@ class RecentSteps:
         self._loss, self._examples = meter.sums.loss, meter.sums.examples
 
     def since_last(self):
-        """Waits for the steps so far; images/s over all processes and, unless switched off, this one's mean loss."""
+        """Wait for the steps so far, and return images/s over all ranks and, unless disabled, this rank's mean loss."""
         meter = self._meter
         meter.wait()
         steps, examples = len(meter.latencies) - self._steps, meter.sums.examples - self._examples
@@ -43,7 +43,7 @@ class RecentSteps:
 
 
 def run_summary(results):
-    """The last epoch's metrics under DLLogger's names."""
+    """Return the last epoch's metrics under DLLogger's names."""
     summary = {}
     if 'train' in results:
         train = results['train']

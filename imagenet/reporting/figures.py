@@ -1,4 +1,4 @@
-"""What all figures share: matplotlib without a window, and saving."""
+"""Shared by all figures: matplotlib without a window, and saving."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ def import_pyplot():
 
 
 def save_figure(figure, path, option, dots_per_inch=100):
-    """Write a figure to a file in the format of the file's name, and free its memory.
+    """Write a figure to a file in the format of the file's extension, and free its memory.
 
     Args:
-        option: the one that named the file, for the message.
+        option: the option that names the file, for error messages.
 
     Raises:
-        UserError: the file cannot be written, or its name has no known format.
+        UserError: the file cannot be written, or its extension is unknown.
     """
     settings = {'format': Path(path).suffix[1:] or 'png', 'dpi': dots_per_inch}
     try:

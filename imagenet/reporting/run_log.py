@@ -1,4 +1,4 @@
-"""What a run says: DLLogger's JSON lines for machines, a text log and a progress bar for people."""
+"""The logs of a run: a text log and a progress bar for people, DLLogger's JSON lines and TensorBoard's for programs."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from imagenet.common.errors import UserError
 from imagenet.reporting.dllogger import METRIC_UNITS, DLLoggerFile
 
-# Short enough for 80 columns with what training adds to it.
+# Fits into 80 columns with the values that training adds.
 BAR_FORMAT = '{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left'
 
 
@@ -21,20 +21,28 @@ def add_log_args(parser):
         '--workspace',
         type=Path,
         default=Path('.'),
-        help='folder of logs, report and checkpoints (default: %(default)s)',
+        help='folder for logs, report and checkpoints (default: %(default)s)',
     )
-    group.add_argument('--log', default='log.log', help='text log in the workspace (default: %(default)s)')
     group.add_argument(
-        '--dllogger-log', default='dllogger_log.log', help='JSON lines in the workspace (default: %(default)s)'
+        '--log', default='log.log', help='file name of the text log in the workspace (default: %(default)s)'
     )
-    group.add_argument('--tensorboard', type=Path, metavar='DIR', help='also write the metrics there, for TensorBoard')
-    group.add_argument('--report', default='report.json', help='report in the workspace (default: %(default)s)')
+    group.add_argument(
+        '--dllogger-log',
+        default='dllogger_log.log',
+        help='file name of the JSON lines in the workspace (default: %(default)s)',
+    )
+    group.add_argument(
+        '--tensorboard', type=Path, metavar='DIR', help='also write the metrics to this folder, for TensorBoard'
+    )
+    group.add_argument(
+        '--report', default='report.json', help='file name of the report in the workspace (default: %(default)s)'
+    )
     return group
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """The options of the same names: a folder, names of files in it, and TensorBoard's folder or None."""
+    """The options of the same names: a folder, the names of files in it, and TensorBoard's folder or None."""
 
     workspace: Path
     log: str
@@ -46,7 +54,7 @@ class _TerminalHandler(logging.Handler):
     """Prints to stdout, above the progress bar if there is one."""
 
     def emit(self, record):
-        # In one piece, or mpirun puts its tags in between.
+        # A single write, because mpirun would put its tags in between.
         tqdm.write(self.format(record) + '\n', file=sys.stdout, end='')
         sys.stdout.flush()
 
@@ -56,12 +64,12 @@ class RunLog:
 
     Args:
         options: `LogOptions`.
-        is_resumed: whether the run goes on in the files that are there.
+        is_resumed: whether to append to the existing files.
     """
 
     def __init__(self, options, is_writer, is_resumed=False):
         self._is_writer = is_writer
-        # A launcher that shows our output on a terminal says so.
+        # The launcher sets PROGRESS_BAR if it shows our output on a terminal.
         self.shows_progress = is_writer and (sys.stderr.isatty() or 'PROGRESS_BAR' in os.environ)
         self._text = logging.getLogger('imagenet')
         self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
@@ -77,15 +85,15 @@ class RunLog:
                 self._lines.metadata(metric, {'unit': unit})
 
     def info(self, message):
-        """A line for people."""
+        """Log a line for people."""
         self._text.info(message)
 
     def metrics(self, step, data, board_step=None):
-        """A line for machines; see `DLLoggerFile` for `step`.
+        """Log a line for programs; see `DLLoggerFile` for `step`.
 
         Args:
-            board_step: where TensorBoard shall have it on its axis: the number of a step or, for the summary of an
-                epoch, of this; None for what it is not told.
+            board_step: the position on TensorBoard's axis: the number of the step or, for the summary of an epoch, the
+                number of the epoch; None to leave TensorBoard out.
         """
         if self._is_writer:
             self._lines.log(step, data)
@@ -97,16 +105,16 @@ class RunLog:
             self._board.flush()
 
     def progress(self, total, description, done=0):
-        """A progress bar of `total` steps on a terminal, and nothing to see elsewhere."""
+        """Return a progress bar of `total` steps, which is visible only on a terminal."""
         settings = {'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
         return tqdm(total=total, initial=done, desc=description, bar_format=BAR_FORMAT, **settings)
 
 
 def make_board(folder):
-    """TensorBoard's writer.
+    """Return a writer for TensorBoard.
 
     Raises:
-        UserError: it cannot write there.
+        UserError: the folder cannot be written.
     """
     from tensorboardX import SummaryWriter
 

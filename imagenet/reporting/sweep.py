@@ -1,4 +1,4 @@
-"""The results of benchmark.py: kept in a file while they grow, shown as tables and pictures."""
+"""The results of benchmark.py: saved after every run, shown as tables and figures."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import write_json
 from imagenet.reporting.figures import import_pyplot, save_figure
 
-# Ending of a metric's name: what people see of it, and how many of it make one of the report's.
+# Ending of a metric's name: its label, and the factor that converts the report's unit to the label's.
 SHOWN = {'total_ips': ('images/s', 1), 'latency_avg': ('latency ms', 1000)}
 SHOWN.update({f'latency_{percentile}': (f'{percentile} %', 1000) for percentile in (50, 90, 95, 99, 100)})
 LINE_STYLES = {'train': '-', 'val': '--'}
@@ -20,11 +20,11 @@ class Sweep:
 
     Args:
         ngpus, batch_sizes: the sweep's axes.
-        metric_keys: names of what is measured.
-        environment: a dict: machine, versions, `options`.
+        metric_keys: names of the measured metrics.
+        environment: dict of the machine, the versions and the `options`.
 
     Attributes:
-        model: name of the network, once a run has told it.
+        model: name of the network; None until a run has reported it.
     """
 
     def __init__(self, ngpus, batch_sizes, metric_keys, environment):
@@ -37,35 +37,35 @@ class Sweep:
         self._failures = {}
 
     def pairs(self):
-        """(devices, batch size) of all runs, in order."""
+        """Return (devices, batch size) of all runs, in order."""
         return [(ngpus, batch_size) for ngpus in self.ngpus for batch_size in self.batch_sizes]
 
     def is_done(self, pair):
         return pair in self._metrics
 
     def add(self, pair, model, metrics):
-        """Takes what a run has measured: the name of the network, and metrics by name."""
+        """Store what a run has measured: the name of the network, and metrics by name."""
         self.model = model
         self._metrics[pair] = metrics
 
     def fail(self, pair, reason):
-        """Notes in a line why a run has measured nothing."""
+        """Store a line that explains why a run has measured nothing."""
         self._metrics[pair] = dict.fromkeys(self.metric_keys, math.nan)
         self._failures[pair] = reason
 
     def value(self, pair, name):
-        """A metric; NaN if the run failed, None if it has not been yet."""
+        """Return a metric; NaN if the run failed, None if it has not run yet."""
         return self._metrics.get(pair, {}).get(name)
 
     def failures(self):
-        """(pair, reason) of the runs that failed."""
+        """Return (pair, reason) for each run that failed."""
         return list(self._failures.items())
 
     def save(self, path):
-        """Writes everything as JSON, in which NaN is null; a reader finds the previous file or this one.
+        """Write everything as JSON, with NaN as null; a reader finds the previous file or this one.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the file cannot be written.
         """
         metrics, failures = {}, {}
         for (ngpus, batch_size), values in self._metrics.items():
@@ -86,13 +86,13 @@ class Sweep:
         write_json(path, content)
 
     def resume(self, path):
-        """Takes over what an interrupted sweep has left in its file; one that is complete is left out of account.
+        """Load the results of an interrupted sweep from its file; a complete sweep is ignored.
 
         Returns:
-            How many runs that were.
+            The number of runs that were loaded.
 
         Raises:
-            UserError: the file is something else, or of a sweep with other options.
+            UserError: the file is not a sweep, or the sweep has other options.
         """
         if path is None or not Path(path).exists():
             return 0
@@ -104,10 +104,10 @@ class Sweep:
                 return 0
             done = [(int(n), int(b), values) for n, row in content['metrics'].items() for b, values in row.items()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f'--output {path}: there is a file that is no sweep; name another one') from None
+            raise UserError(f'--output {path}: this file exists and is no sweep; choose another name') from None
         if json.loads(json.dumps(own)) != other:
             raise UserError(
-                f'--output {path}: an interrupted sweep with other options; use its options, or name another file'
+                f'--output {path}: an interrupted sweep with other options; use its options, or choose another name'
             )
         self.model = content['model']
         for ngpus, batch_size, values in done:
@@ -120,7 +120,7 @@ class Sweep:
 
 
 def shown_as(name):
-    """(what people see of a metric's name, factor)."""
+    """Return (label, factor) for a metric; see `SHOWN`."""
     phase, ending = name.split('.')
     label, factor = SHOWN[ending]
     return f'{phase}\n{label}', factor
@@ -131,7 +131,7 @@ def headers(sweep):
 
 
 def row(sweep, pair):
-    """The texts of a run's row: of a failed one, NaN and the number of its footnote."""
+    """Return the cells of a run's row; a failed run has NaN and the number of its footnote."""
     cells = []
     for name in sweep.metric_keys:
         value = sweep.value(pair, name)
@@ -143,11 +143,11 @@ def row(sweep, pair):
 
 
 def tables(sweep, style):
-    """All runs as a table of `tabulate`'s, with a footnote for each that failed."""
+    """Return all runs as a table in one of `tabulate`'s styles, with a footnote for each failed run."""
     from tabulate import tabulate
 
     rows = [row(sweep, pair) for pair in sweep.pairs() if sweep.is_done(pair)]
-    # A line of Markdown has no lines.
+    # A cell of a Markdown table must be a single line.
     names = [name.replace('\n', ' ') if style == 'github' else name for name in headers(sweep)]
     alignment = ['right'] * len(names) if rows else None
     table = tabulate(rows, names, tablefmt=style, disable_numparse=True, colalign=alignment)
@@ -163,7 +163,7 @@ def text_tables(sweep):
 
 
 def markdown_tables(sweep):
-    """As `text_tables`, with a title, for a document."""
+    """Return all runs as a Markdown table with a title, for a document."""
     machine = sweep.environment.get('machine', '')
     return f'## {sweep.model}\n\n{machine}\n\n{tables(sweep, "github")}\n'
 
@@ -210,10 +210,10 @@ class LiveTable:
 
 
 def plot(sweep, output):
-    """Draws throughput and latency over the batch size and, for several numbers of devices, over these.
+    """Draw throughput and latency over the batch size; with several device counts, also throughput over these.
 
     Raises:
-        UserError: the picture cannot be written.
+        UserError: the figure cannot be written.
     """
     panels = [('batch size per device', 'total_ips'), ('batch size per device', 'latency_avg')]
     panels += [('devices', 'total_ips')] if len(sweep.ngpus) > 1 else []
@@ -239,7 +239,7 @@ def plot(sweep, output):
 
 
 def _draw(axes, sweep, name, over):
-    """A line over the batch size for each number of devices, or the other way round."""
+    """Draw a line over the batch size for each number of devices, or the other way round."""
     phase = name.split('.')[0]
     is_over_devices = over == 'devices'
     for number, fixed in enumerate(sweep.batch_sizes if is_over_devices else sweep.ngpus):

@@ -10,15 +10,15 @@ from imagenet.reporting.report_file import is_of_training
 
 
 def check_file_names(workspace, names):
-    """Raise `UserError` unless each is the name of a file of its own in the workspace.
+    """Raise `UserError` unless each option names a different file in the workspace.
 
     Args:
-        names: by option; --model-prefix, which begins several names, may be the same as another.
+        names: dict from option to file name; --model-prefix, with which several names begin, may equal another name.
     """
     for option, name in names.items():
         if not name or Path(name).name != name or (workspace / name).is_dir():
             raise UserError(
-                f'{option} {name}: must be the name of a file in the workspace; see --workspace for folders'
+                f'{option} {name}: must be the name of a file in the workspace; choose the folder with --workspace'
             )
     files = {option: name for option, name in names.items() if option != '--model-prefix'}
     if len(set(files.values())) < len(files):
@@ -29,7 +29,7 @@ def make_workspace(workspace):
     """Create the workspace.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the workspace cannot be written.
     """
     try:
         workspace.mkdir(parents=True, exist_ok=True)
@@ -43,23 +43,23 @@ def folder_for_new_run(workspace):
     """Return a folder for a run that must not touch an earlier one's files: the workspace if empty, else a new one.
 
     Returns:
-        It, and a line for the log or None.
+        The folder, and a line for the log or None.
     """
     if not any(workspace.iterdir()):
         return workspace, None
     folders = (workspace / f'run{number}' for number in itertools.count(2))
     folder = next(folder for folder in folders if not folder.exists())
     folder.mkdir()
-    return folder, f'--no-resume: this run is in {folder}; name that as --workspace to go on with it'
+    return folder, f'--no-resume: this run is in {folder}; to resume it, use that folder as --workspace'
 
 
 def names_beside_training(workspace, report, names, prefix):
-    """Return names of files that are not those of a training run in the workspace.
+    """Return file names that differ from those of a training run in the workspace.
 
     Args:
-        report: name of the report, which tells whether there is such a run.
-        names: of files, by option.
-        prefix: what the names begin with if there is.
+        report: name of the report, which shows whether there is a training run.
+        names: dict from option to file name.
+        prefix: the prefix for the names if there is a training run.
 
     Returns:
         The names, and a line for the log or None.

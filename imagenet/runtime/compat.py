@@ -1,8 +1,8 @@
-"""Imports MXNet 1.9.1 on today's NumPy and Python: `from imagenet.runtime.compat import mx`.
+"""MXNet 1.9.1 on current NumPy and Python: `from imagenet.runtime.compat import mx`.
 
-MXNet is the last release of a finished project. It uses names that NumPy 1.24 removed, and prints warnings about its
-own code. This module is the only one that imports it, after repairing what it can. `mx` loads MXNet when one of its
-names is first used, so that a program that only prints its help does not wait for it.
+MXNet is no longer maintained. It uses names that NumPy 1.24 removed, and prints warnings about its own code. This
+module is the only one that imports it, after fixing what it can. `mx` loads MXNet when one of its names is first used,
+so that a program that only prints its help does not wait for it.
 """
 
 import ctypes
@@ -28,31 +28,31 @@ REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': co
 def restore_numpy_aliases():
     """Restore in `numpy` the builtin aliases that NumPy 1.20 deprecated and 1.24 removed."""
     for name, builtin in REMOVED_NUMPY_ALIASES.items():
-        # vars(), since hasattr() on NumPy 1.20 to 1.23 finds the deprecated alias and warns.
+        # vars(), because hasattr() on NumPy 1.20 to 1.23 finds the deprecated alias and warns.
         if name not in vars(np):
             setattr(np, name, builtin)
 
 
 @cache
 def load_mxnet():
-    """Load MXNet, once, and return its module.
+    """Load MXNet once, and return its module.
 
-    Libraries that import MXNet by themselves must come after this: they find it loaded and repaired.
+    Call this before importing a library that imports MXNet itself, so that the library gets the fixed one.
 
     Raises:
-        UserError: this environment has no MXNet, or a NumPy that it cannot work with.
+        UserError: MXNet is not installed, or does not work with the installed NumPy.
     """
     if int(np.__version__.split('.')[0]) >= 2:
         raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
     restore_numpy_aliases()
-    # OpenMP binds its threads to the cores it finds when MXNet is loaded. Processes that all find every core would all
-    # bind to the same ones.
+    # OpenMP binds its threads to the cores that are available when MXNet is loaded. If every process found all cores,
+    # their threads would share the same ones.
     if os.environ.get('OMP_PROC_BIND') == 'true':
         os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
     with warnings.catch_warnings():
-        # About invalid escape sequences and deprecated aliases in MXNet's own sources. No user can act on them.
+        # They are about invalid escape sequences and deprecated aliases in MXNet's sources. A user cannot fix them.
         warnings.simplefilter('ignore')
         try:
             mxnet = importlib.import_module('mxnet')
@@ -65,11 +65,11 @@ def load_mxnet():
 
 
 def show_where_it_crashes():
-    """Have a crash in native code print where each thread was, and end the process by its signal.
+    """Make a crash in native code print the Python stack of each thread, and end the process with the crash's signal.
 
-    MXNet's own handlers print "Segmentation fault" and call `exit`, with exit code 255, while other threads still run.
+    MXNet's own handlers print "Segmentation fault" and call `exit` with code 255 while other threads still run.
     """
-    # In this order: `enable` calls earlier handlers after its own, and does nothing if it is already enabled.
+    # The order matters: `enable` calls earlier handlers after its own, and does nothing if it is already enabled.
     faulthandler.disable()
     for number in CRASHES:
         signal.signal(number, signal.SIG_DFL)
@@ -77,17 +77,17 @@ def show_where_it_crashes():
 
 
 def start_mixed_precision(dtype):
-    """Have MXNet compute in 'float16' or 'bfloat16' where that is safe, in every network made afterwards."""
+    """Make MXNet compute in 'float16' or 'bfloat16' wherever that is safe, in every network built afterwards."""
     importlib.import_module('mxnet.contrib.amp').init(target_dtype=dtype)
 
 
 def load_quantization():
-    """Return MXNet's module that makes int8 graphs; `mx` does not import it."""
+    """Return MXNet's module for making int8 graphs, which `mx` does not import."""
     return importlib.import_module('mxnet.contrib.quantization')
 
 
 def load_onnx_exporter():
-    """Return MXNet's module that writes ONNX."""
+    """Return MXNet's module for writing ONNX."""
     return importlib.import_module('mxnet.onnx')
 
 
@@ -97,11 +97,11 @@ def return_free_memory():
 
 
 class _LazyMXNet(types.ModuleType):
-    """Stands for the module `mxnet`, and loads it when one of its names is first used."""
+    """A stand-in for the module `mxnet` that loads it when one of its names is first used."""
 
     def __getattr__(self, name):
         value = getattr(load_mxnet(), name)
-        # Kept, so that the next lookup does not come here.
+        # Stored, so that the next lookup does not call `__getattr__`.
         setattr(self, name, value)
         return value
 

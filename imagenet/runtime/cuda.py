@@ -1,7 +1,7 @@
 """NVIDIA's driver, GPUs and libraries, as MXNet's wheel for GPUs needs them.
 
-Known without MXNet, which cannot be imported where a library is missing, and which a GPU that its wheel was not built
-for only shows in the middle of a run ("no kernel image is available").
+The checks here do not need MXNet. It cannot be imported if a library is missing, and a GPU that its wheel was not built
+for only fails in the middle of a run ("no kernel image is available").
 """
 
 import ctypes
@@ -14,20 +14,20 @@ from pathlib import Path
 from imagenet.common.errors import UserError
 
 WHEEL = 'mxnet-cu112'
-# Machine code in mxnet-cu112 1.9.1, which has no PTX: a GPU runs what was built for its own major version, up to its
-# minor one.
+# Compute capabilities of the machine code in mxnet-cu112 1.9.1. The wheel contains no PTX, so a GPU only runs code that
+# was built for its own major version and for a minor version up to its own.
 CAPABILITIES = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 WHICH_WHEELS = (
     'mxnet-cu112 1.9.1 is for compute capability 5.0 to 8.9 (Maxwell to Ampere, and Ada) and a driver from 520.61 on, '
     "MXNet of NVIDIA's container (Dockerfile) for 6.0 to 9.0; with others, use --device cpu"
 )
-# CUDA 11.8's own. Older ones of CUDA 11 run its libraries, but not the PTX that its NVRTC makes of fused operators; see
-# "CUDA Compatibility", NVIDIA, limitations of minor version compatibility.
+# The driver of CUDA 11.8. Older CUDA 11 drivers run its libraries, but not the PTX that its NVRTC compiles for fused
+# operators; see NVIDIA's "CUDA Compatibility", limitations of minor version compatibility.
 LEAST_DRIVER = (520, 61)
 DRIVER_LIBRARY = 'libcuda.so.1'
 
-# What libmxnet.so links and what these open by themselves, each behind those that it needs itself: the library, the
-# package in requirements/gpu.txt that has it, and its folder there.
+# The libraries that libmxnet.so links, and the ones that these open at run time. Each comes after its own dependencies.
+# Fields: the library, the package in requirements/gpu.txt that contains it, and its folder in that package.
 Library = namedtuple('Library', 'name package folder')
 LIBRARIES = (
     Library('libcudart.so.11.0', 'nvidia-cuda-runtime-cu11', 'cuda_runtime'),
@@ -52,12 +52,12 @@ Driver = namedtuple('Driver', 'version gpus')
 
 
 def has_wheel():
-    """Whether MXNet here is the wheel for GPUs, and not the one for CPUs or a container's."""
+    """Return whether the installed MXNet is the wheel for GPUs, not the wheel for CPUs or a container's build."""
     return version_of(WHEEL) is not None
 
 
 def version_of(package):
-    """The version that is installed, or None."""
+    """Return the installed version of a package, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -65,12 +65,12 @@ def version_of(package):
 
 
 def load_libraries():
-    """Loads what MXNet's wheel for GPUs links, so that nobody has to set LD_LIBRARY_PATH.
+    """Load the libraries that MXNet's wheel for GPUs links, so that nobody has to set LD_LIBRARY_PATH.
 
-    Libraries of the system or of a container win where they are.
+    Libraries of the system or of a container take precedence.
 
     Raises:
-        UserError: one is missing, or there only in another major version.
+        UserError: a library is missing, or only installed in another major version.
     """
     if not has_wheel():
         return
@@ -79,13 +79,13 @@ def load_libraries():
             _load_from_package(library)
     if _load(DRIVER_LIBRARY) is not None:
         raise UserError(
-            f"{DRIVER_LIBRARY}, which MXNet for GPUs needs, is missing: install NVIDIA's driver, or where there is no "
-            'GPU use an environment of scripts/setup.sh --cpu'
+            f"{DRIVER_LIBRARY}, which MXNet for GPUs needs, is missing: install NVIDIA's driver, or, without a GPU, "
+            'use an environment made by scripts/setup.sh --cpu'
         )
 
 
 def _load(path):
-    """Makes a library's functions known to all that are loaded later; returns an error's text, or None."""
+    """Load a library and make its functions visible to all libraries loaded later. Return an error's text, or None."""
     try:
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -106,10 +106,10 @@ def _load_from_package(library):
 
 
 def read_driver():
-    """What NVIDIA's driver says: its version, and its GPUs with their compute capability and memory in bytes, if known.
+    """Return NVIDIA's `Driver`: its version, and its GPUs with their compute capability and, if known, memory in bytes.
 
     Raises:
-        UserError: there is no driver, or it sees no GPU.
+        UserError: there is no working driver, or it finds no GPU.
     """
     import pynvml
 
@@ -121,7 +121,7 @@ def read_driver():
         version = pynvml.nvmlSystemGetDriverVersion()
         gpus = [_read_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
-        raise UserError(f"NVIDIA's driver does not answer ({error}): restart it, or use --device cpu") from None
+        raise UserError(f"NVIDIA's driver does not respond ({error}): restart it, or use --device cpu") from None
     finally:
         pynvml.nvmlShutdown()
     if not gpus:
@@ -132,20 +132,20 @@ def read_driver():
 def _read_gpu(pynvml, index):
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     capability, memory = pynvml.nvmlDeviceGetCudaComputeCapability(handle), None
-    # Of a GPU that is divided, a container may not know.
+    # For a partitioned GPU, a container may not know the memory.
     with suppress(pynvml.NVMLError):
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
     return Gpu(pynvml.nvmlDeviceGetName(handle), tuple(capability), memory)
 
 
 def check_supported(driver):
-    """Raises `UserError` if MXNet's wheel cannot use this driver or one of its GPUs; a container brings its own."""
+    """Raise `UserError` if MXNet's wheel cannot use this driver or one of its GPUs. A container's MXNet passes."""
     if not has_wheel():
         return
     if tuple(map(int, driver.version.split('.')[:2])) < LEAST_DRIVER:
         raise UserError(f"NVIDIA's driver {driver.version} is too old: {WHICH_WHEELS}")
     others = [gpu for gpu in driver.gpus if not _runs_on(gpu.capability)]
-    # Those that the user has hidden may be the others; the driver does not know which these are.
+    # The user may have hidden the unsupported GPUs; the driver does not know which ones are hidden.
     if others and (len(others) == len(driver.gpus) or 'CUDA_VISIBLE_DEVICES' not in os.environ):
         major, minor = others[0].capability
         raise UserError(f'{others[0].name} has compute capability {major}.{minor}: {WHICH_WHEELS}')

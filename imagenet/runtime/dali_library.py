@@ -1,4 +1,4 @@
-"""Loads DALI, which must come after MXNet and before Horovod."""
+"""Loading DALI, which must happen after MXNet and before Horovod."""
 
 import importlib
 import importlib.util
@@ -24,11 +24,11 @@ def load_dali(backend, device):
     load_mxnet()
     try:
         with warnings.catch_warnings():
-            # On Python 3.12, it warns that its support there is experimental.
+            # On Python 3.12, DALI warns that its support for this version is experimental.
             warnings.simplefilter('ignore')
             importlib.import_module('nvidia.dali.fn')
     except ImportError as error:
         missing = 'is not installed' if not is_installed() else f'does not start ({error})'
         raise UserError(f'--data-backend {backend}: DALI {missing}; use --data-backend mxnet') from None
     if backend == 'dali-gpu' and device == 'cpu':
-        raise UserError('--data-backend dali-gpu: it decodes on a GPU; use --data-backend dali-cpu')
+        raise UserError('--data-backend dali-gpu: decodes on a GPU and needs --device gpu; use --data-backend dali-cpu')

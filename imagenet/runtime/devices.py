@@ -1,4 +1,4 @@
-"""--device, --gpus, --dtype: chosen and checked."""
+"""Choosing and checking --device, --gpus and --dtype."""
 
 import os
 from pathlib import Path
@@ -16,13 +16,13 @@ def add_device_args(parser):
         '--device',
         choices=('auto', 'cpu', 'gpu'),
         default='auto',
-        help='what to compute on; auto: GPUs where MXNet sees one (default: %(default)s)',
+        help='what to compute on; auto: GPUs if MXNet finds any, else the CPU (default: %(default)s)',
     )
     group.add_argument(
         '--gpus',
         type=comma_separated(int),
         default=(0,),
-        help='GPUs of a single process, for example 0,1; on a CPU it can be as many devices (default: 0)',
+        help='GPUs that a single process uses, for example 0,1; a CPU can act as several devices (default: 0)',
     )
     group.add_argument(
         '--kv-store',
@@ -34,7 +34,7 @@ def add_device_args(parser):
         '--dtype',
         choices=('float32', 'float16'),
         help='precision of the network; float32 on an Ampere GPU or later is TF32, which the environment variable '
-        'NVIDIA_TF32_OVERRIDE=0 turns off (default: float16 on GPUs, float32)',
+        'NVIDIA_TF32_OVERRIDE=0 turns off (default: float16 on GPUs, else float32)',
     )
 
 
@@ -49,19 +49,19 @@ def choose_dtype(device, dtype, amp):
     """Return the precision of the network for --dtype, which may be None, and --amp.
 
     Raises:
-        UserError: the device cannot compute in it.
+        UserError: the device cannot compute in this precision, or --amp rules it out.
     """
     if dtype is None:
         return 'float16' if device == 'gpu' and not amp else 'float32'
     if device == 'cpu' and dtype == 'float16':
         raise UserError('--dtype float16: MXNet has no float16 convolutions on a CPU; use --dtype float32')
     if amp and dtype == 'float16':
-        raise UserError('--amp with --dtype float16: it chooses precisions itself; use --dtype float32')
+        raise UserError('--amp with --dtype float16: --amp chooses the precision itself; use --dtype float32')
     return dtype
 
 
 def check_gpus(needed):
-    """Raises `UserError` if there are not so many GPUs, or MXNet cannot use them."""
+    """Raise `UserError` if there are fewer GPUs than needed, or MXNet cannot use them."""
     if not mx.runtime.Features().is_enabled('CUDA'):
         raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
     if cuda.has_wheel():
@@ -74,18 +74,20 @@ def check_gpus(needed):
 
 
 def count_gpus():
-    """The number of GPUs that MXNet sees.
+    """Return the number of GPUs that MXNet finds.
 
     Raises:
-        UserError: there are some, and MXNet cannot use them.
+        UserError: there are GPUs, but MXNet cannot use them.
     """
     try:
         count = mx.context.num_gpus()
     except mx.base.MXNetError as error:
-        raise UserError(f'MXNet cannot use the GPUs here ({str(error).strip().splitlines()[-1]})') from None
+        raise UserError(
+            f'MXNet cannot use the GPUs here ({str(error).strip().splitlines()[-1]}); use --device cpu'
+        ) from None
     is_hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
     if count == 0 and cuda.has_wheel() and Path('/dev/nvidia0').exists() and not is_hidden:
-        # MXNet sees none where the driver is too old, too.
+        # MXNet also finds none if the driver is too old.
         cuda.check_supported(cuda.read_driver())
     return count
 
@@ -95,7 +97,7 @@ def local_devices(device, gpus):
 
     Args:
         device: 'cpu' or 'gpu'.
-        gpus: numbers of the devices of a single process; a CPU can be several, which is good for trying things out.
+        gpus: numbers of the devices that a single process uses; a CPU can act as several devices, for experiments.
     """
     if size() > 1:
         return [mx.cpu() if device == 'cpu' else mx.gpu(local_rank())]

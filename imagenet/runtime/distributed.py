@@ -1,6 +1,7 @@
-"""Who takes part in a run: rank, size, devices, and what crosses between processes.
+"""The processes of a run: rank, size, and communication between them.
 
-The functions mean the same whether Horovod runs or one process is alone. No other module imports Horovod.
+The functions work the same way with Horovod and in a single process. All communication through Horovod is in this
+module.
 """
 
 import atexit
@@ -17,10 +18,10 @@ from imagenet.launcher import ranks
 from imagenet.runtime.compat import load_mxnet, mx
 from imagenet.runtime.rendezvous import meet
 
-# Calls that average the gradients of a step; 0: one for each array. With GPUs, 161 separate calls would keep the host
-# busy.
+# Number of calls that average the gradients of a step; 0: one call per array. With GPUs, 161 separate calls would keep
+# the host busy.
 GRADIENT_GROUPS = {'cpu': 0, 'gpu': 16}
-# What errors contain after another process is gone: Horovod's at the next call, Gloo's in the middle of one.
+# Texts of the errors after another process has ended: from Horovod at the next call, from Gloo during a call.
 LOST_CONNECTION = (
     'Horovod has been shut down',
     'Read error [',
@@ -40,7 +41,7 @@ def load_horovod(kv_store, device):
     """Return Horovod's module for MXNet.
 
     Raises:
-        UserError: it is not installed, cannot do what the device needs, or is not what --kv-store names.
+        UserError: Horovod is not installed, was built without what the device needs, or is not named by --kv-store.
     """
     if kv_store != 'horovod':
         raise UserError(f'--kv-store {kv_store} with {ranks.size()} processes: use --kv-store horovod')
@@ -51,17 +52,17 @@ def load_horovod(kv_store, device):
         raise UserError(f'Horovod for MXNet is not installed ({error}); run scripts/setup.sh') from None
     if device == 'gpu' and not horovod.mxnet.cuda_built():
         raise UserError(
-            'Horovod here averages gradients on CPUs only: run scripts/setup.sh --gpu where a CUDA 11 toolkit is, or '
-            'for the GPUs of one machine use --kv-store device'
+            'this Horovod was built without CUDA: run scripts/setup.sh --gpu on a machine with a CUDA 11 toolkit, or '
+            'use --kv-store device for the GPUs of one machine'
         )
     return horovod.mxnet
 
 
 def initialize(kv_store, device):
-    """Joins the other processes, if there are any.
+    """Join the other processes, if there are any.
 
     Raises:
-        UserError: the launcher started several processes, and they cannot work together.
+        UserError: the launcher started several processes, but they cannot work together.
     """
     global _horovod
     if ranks.size() == 1:
@@ -85,7 +86,7 @@ def local_rank():
 
 
 def allreduce_sum(values):
-    """Adds up float64 values over all processes.
+    """Sum float64 values over all processes.
 
     Args:
         values: a sequence of n numbers.
@@ -101,7 +102,7 @@ def allreduce_sum(values):
 
 
 def average(arrays):
-    """Replaces each of the NDArrays by its mean over all processes."""
+    """Replace each NDArray by its mean over all processes."""
     if size() == 1:
         return
     for index, array in enumerate(arrays):
@@ -109,16 +110,16 @@ def average(arrays):
 
 
 def broadcast(params):
-    """Gives every process rank 0's values of a `ParameterDict`, or of a dict of arrays."""
+    """Set a `ParameterDict` or a dict of arrays to rank 0's values on every process."""
     global _broadcasts
     if size() > 1:
         _horovod.broadcast_parameters(params, root_rank=0, prefix=f'broadcast.{_broadcasts}.')
-        # What is under way at the same time must have names of its own.
+        # Broadcasts that run at the same time need different names.
         _broadcasts += 1
 
 
 def broadcast_json(content):
-    """Gives every process what rank 0 has, None included; the others' argument is ignored."""
+    """Return rank 0's content, which may be None, on every process. The content of other ranks is ignored."""
     if size() == 1:
         return content
     encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8) if rank() == 0 else np.empty(0, np.uint8)
@@ -128,7 +129,7 @@ def broadcast_json(content):
 
 
 def gather_json(content):
-    """What every process has, as a list by rank, on all of them; for small things."""
+    """Return the content of every process, as a list by rank, on all processes. Meant for small content."""
     if size() == 1:
         return [content]
     encoded = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
@@ -142,14 +143,14 @@ def gather_json(content):
 
 
 def check_ranks_agree(facts, advice):
-    """Makes sure that all processes have the same facts.
+    """Check that all processes have the same facts.
 
     Args:
-        facts: texts or numbers by name.
-        advice: what a user can do where they differ.
+        facts: strings or numbers by name.
+        advice: what a user can do if they differ.
 
     Raises:
-        UserError: they differ, on every process alike.
+        UserError: they differ; every process raises it.
     """
     if size() == 1:
         return
@@ -166,19 +167,19 @@ def check_ranks_agree(facts, advice):
 
 @contextmanager
 def lost_process_errors():
-    """Turns what Horovod says after another process is gone into an error of its own.
+    """Turn the errors that Horovod raises after another process has ended into a `LostProcessError`.
 
     Raises:
-        LostProcessError: that.
+        LostProcessError: another process has ended.
     """
     try:
         yield
     except BaseException as error:
         if size() > 1:
-            # MXNet would wait for what can no longer be, and complain.
+            # MXNet would wait for operations that can no longer finish, and print errors.
             atexit.unregister(mx.base._notify_shutdown)
-            # The launcher ends the remaining ranks with SIGINT. This one is ending, perhaps waiting for a file to be
-            # written, and Python would print a traceback of its own exit.
+            # The launcher ends the remaining ranks with SIGINT. This rank is already ending, perhaps while a file is
+            # being written, and Python would print a traceback of the exit.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         if isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION):
             raise LostProcessError('another process of this run has ended') from None
@@ -186,9 +187,9 @@ def lost_process_errors():
 
 
 class AnyRankFlag:
-    """A question that all processes ask again and again, each with its own answer.
+    """A yes-or-no question that all processes ask repeatedly, each with its own answer.
 
-    The common answer comes with the next question, so that nobody waits for it.
+    Each call returns the combined answer to the previous call, so that no process waits for it.
     """
 
     def __init__(self):
@@ -196,7 +197,7 @@ class AnyRankFlag:
         self._pending = None
 
     def any(self, answer):
-        """Whether any process said yes: now if there is one, else when the question was last asked."""
+        """Return whether any process answered yes to the previous call; a single process gets its answer at once."""
         if size() == 1:
             return answer
         previous = self._pending
@@ -207,12 +208,12 @@ class AnyRankFlag:
 
 
 def barrier():
-    """Returns when every process has come here."""
+    """Return when every process has called this function."""
     allreduce_sum([0])
 
 
 def make_trainer(params, optimizer, devices):
-    """A Gluon trainer whose `step()` averages the gradients over processes and devices."""
+    """Return a Gluon trainer whose `step()` averages the gradients over processes and devices."""
     if size() > 1:
         return _horovod.DistributedTrainer(params, optimizer, num_groups=GRADIENT_GROUPS[devices[0].device_type])
     return mx.gluon.Trainer(params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False)

@@ -4,7 +4,7 @@ LAYOUTS = ('NCHW', 'NHWC')
 
 
 def change_layout(F, x, source, target):
-    """Transposes images from one layout to another; `x` itself if they are the same."""
+    """Transpose images from one layout to another. Return `x` itself if the layouts are the same."""
     if source == target:
         return x
     return F.transpose(x, axes=(0, 2, 3, 1) if target == 'NHWC' else (0, 3, 1, 2))

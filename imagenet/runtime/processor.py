@@ -1,11 +1,11 @@
 """What MXNet can compute on this processor: whether it has bfloat16, and how exact int8 is.
 
 On a CPU, MXNet 1.9.1 computes with oneDNN 2.4.4, which picks its kernels by the processor's instruction set and reports
-a missing one only when it is first called. This module knows before the start. The environment variable
+a missing kernel only when it is first called. This module finds out before the run starts. The environment variable
 DNNL_MAX_CPU_ISA limits the instruction set; see oneDNN's documentation, "CPU Dispatcher Control" and "Nuances of int8
 Computations".
 
-It needs nothing but Python.
+This module needs only Python's standard library.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ from imagenet.common.errors import UserError
 
 LIMIT = 'DNNL_MAX_CPU_ISA'
 CPU_INFO = Path('/proc/cpuinfo')
-# Of x86-64 Linux; see Documentation/arch/x86/xstate.rst in its sources.
+# Constants of Linux on x86-64; see Documentation/arch/x86/xstate.rst in the kernel's sources.
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 
-SATURATING = 'sums cut off at 16 bits (no VNNI)'
+SATURATING = 'sums saturate at 16 bits (no VNNI)'
 EXACT = 'exact sums (VNNI)'
 TILES = 'exact sums (AMX)'
 # name: a value of DNNL_MAX_CPU_ISA
@@ -58,15 +58,15 @@ def cpu_flags():
 def allow_matrix_tiles():
     """Let oneDNN compute int8 and bfloat16 with the processor's matrix tiles (AMX), if it has them.
 
-    MXNet's oneDNN is older than the kernel's rule that a process must ask before it uses them. It leaves them alone
-    unless DNNL_MAX_CPU_ISA names them, and then does not ask. A limit that the user has set is kept.
+    The kernel requires a process to request the tiles before it uses them. MXNet's oneDNN is older than this rule: it
+    uses the tiles only if DNNL_MAX_CPU_ISA names them, and never requests them. A limit that the user has set is kept.
     """
     if 'amx_int8' not in cpu_flags():
         return
     if ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0:
         os.environ.setdefault(LIMIT, WITH_TILES)
     elif os.environ.get(LIMIT) == WITH_TILES:
-        # The first instruction would end the process with SIGILL.
+        # The first tile instruction would end the process with SIGILL.
         os.environ[LIMIT] = DEFAULT_LIMIT
 
 
@@ -87,7 +87,7 @@ def best_instruction_set(flags, limit=None):
 
 
 def describe(found):
-    """Return the name of an `InstructionSet`, with a remark if a better one is there and not used."""
+    """Return the name of an `InstructionSet`, with a remark if DNNL_MAX_CPU_ISA prevents a better one."""
     limit = os.environ.get(LIMIT)
     is_limited = limit is not None and found != best_instruction_set(cpu_flags())
     return f'{found.name} (limited by {LIMIT}={limit})' if is_limited else found.name
@@ -97,7 +97,7 @@ def check_bfloat16(option):
     """Raise `UserError` if this processor cannot compute in bfloat16.
 
     Args:
-        option: what asks for it, named in the error.
+        option: the option that needs bfloat16, named in the message.
 
     Returns:
         A line for the log if bfloat16 is slow here, else None.
@@ -105,11 +105,11 @@ def check_bfloat16(option):
     found = instruction_set()
     if found.bfloat16 is None:
         raise UserError(
-            f'{option}: bfloat16 needs AVX-512, and here MXNet computes with {describe(found)}; '
+            f'{option}: bfloat16 needs AVX-512, but MXNet computes with {describe(found)} here; '
             f'leave out {option} to compute in float32'
         )
     if found.bfloat16 == 'emulated':
-        return f'{option}: {describe(found)} has no bfloat16 instructions and emulates them, slower than float32'
+        return f'{option}: {describe(found)} has no bfloat16 instructions; emulation is slower than float32'
     return None
 
 
@@ -118,4 +118,4 @@ def int8_note():
     found = instruction_set()
     if found.int8 != SATURATING:
         return None
-    return f'int8 with {describe(found)}, without VNNI: sums are cut off at 16 bits, which can cost accuracy'
+    return f'int8 with {describe(found)}, without VNNI: sums saturate at 16 bits, which can cost accuracy'

@@ -1,4 +1,4 @@
-"""Where Horovod's ranks meet under Slurm."""
+"""The rendezvous of Horovod's ranks under Slurm."""
 
 import socket
 import time
@@ -10,13 +10,13 @@ CONNECT_SECONDS = 120
 
 
 def meet(variables):
-    """Has rank 0 open Horovod's meeting point, and the others wait until it is there; nothing outside of Slurm.
+    """Start Horovod's rendezvous server on rank 0, and wait for it on the other ranks. Do nothing outside Slurm.
 
     Args:
         variables: this process's environment.
 
     Raises:
-        UserError: it is not there.
+        UserError: the server cannot be started or reached.
     """
     if TASKS_VARIABLE not in variables:
         return
@@ -28,8 +28,8 @@ def meet(variables):
             _wait_for(host, port)
     except OSError as error:
         raise UserError(
-            f'the meeting point of the tasks, {host}:{port}, is not there ({error}); '
-            'HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT choose another one'
+            f'cannot start or reach the rendezvous server of the tasks at {host}:{port} ({error}); '
+            'choose another address with HOROVOD_GLOO_RENDEZVOUS_ADDR and _PORT'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Random seeds: one for a run, and those that follow from it."""
+"""Random seeds: one for a run, and the seeds derived from it."""
 
 import numpy as np
 
@@ -19,5 +19,5 @@ def seed_everything(seed):
 
 
 def derive_seed(seed, *path):
-    """An int32 seed that follows from the run's seed and, say, an epoch and a rank."""
+    """Return an int32 seed derived from the run's seed and, for example, an epoch and a rank."""
     return int(np.random.SeedSequence((seed, *path)).generate_state(1)[0] >> 1)

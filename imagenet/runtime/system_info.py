@@ -1,6 +1,6 @@
-"""What this machine has to offer: versions, MXNet's features, Horovod's operations, devices.
+"""What is available on this machine: versions, MXNet's features, Horovod's operations, devices.
 
-python -m imagenet.runtime.system_info      prints it as a table (this is `./runner --check`)
+python -m imagenet.runtime.system_info      prints it as a table, as does `./runner --check`
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from imagenet.runtime.dali_library import load_dali
 from imagenet.runtime.devices import count_gpus
 from imagenet.runtime.threads import available_cores
 
-# Those whose versions change numbers or what processes say to each other.
+# The packages whose versions affect results or the communication between processes.
 PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'numpy', 'opencv-python-headless')
 PACKAGES += ('nvidia-cublas-cu11', 'nvidia-cudnn-cu11', 'nvidia-nccl-cu11')
 FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
@@ -30,7 +30,7 @@ HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
 
 
 def versions():
-    """Versions by name, of Python, of the packages that are there, and of this one's own code (a hash)."""
+    """Return the versions of Python and the installed packages, by name, and a hash of this package's code."""
     found = {'Python': platform.python_version()}
     found.update({package: cuda.version_of(package) for package in PACKAGES if cuda.version_of(package)})
     return {**found, 'this package': code_hash()}
@@ -54,23 +54,23 @@ def horovod_operations():
 
 
 def describe_system(driver):
-    """Rows (what, what was found) about this machine.
+    """Return rows (what, what was found) about this machine.
 
     Args:
-        driver: a `cuda.Driver`, or why there is none.
+        driver: a `cuda.Driver`, or the reason why there is none.
     """
-    # Before Horovod, or DALI crashes; see dali_library.py.
+    # DALI crashes if it is loaded after Horovod; see dali_library.py.
     dali = _describe_dali()
     features = mx.runtime.Features()
     enabled = [name for name in FEATURES if name in features and features.is_enabled(name)]
     operations = horovod_operations()
     has = ', '.join(name for name, is_built in (operations or {}).items() if is_built)
-    threads = os.environ.get('OMP_NUM_THREADS', 'as many as MXNet wants')
+    threads = os.environ.get('OMP_NUM_THREADS', "MXNet's default")
     return [
         ('machine', describe_machine()),
         *versions().items(),
         ('MXNet was built with', ', '.join(enabled)),
-        ('Horovod', f'sends with {has}' if operations else 'not there, or not built for MXNet: run scripts/setup.sh'),
+        ('Horovod', f'sends with {has}' if operations else 'missing, or not built for MXNet: run scripts/setup.sh'),
         ('DALI', dali),
         *describe_processor(processor.instruction_set()),
         *describe_gpus(driver),
@@ -79,7 +79,7 @@ def describe_system(driver):
 
 
 def describe_processor(found):
-    """Rows about what MXNet can compute with an `InstructionSet`."""
+    """Return rows about what MXNet can compute with an `InstructionSet`."""
     return [
         ('CPU instruction set', processor.describe(found)),
         ('bfloat16 on the CPU (--amp)', found.bfloat16 or 'none: needs AVX-512'),
@@ -88,7 +88,7 @@ def describe_processor(found):
 
 
 def describe_gpus(driver):
-    """Rows about what MXNet was built to compute on, NVIDIA's driver, and its GPUs."""
+    """Return rows about the devices that MXNet was built for, NVIDIA's driver, and its GPUs."""
     rows = [('MXNet computes on', _describe_devices())]
     if isinstance(driver, str):
         return [*rows, ('GPUs', driver)]
@@ -104,13 +104,13 @@ def _describe_devices():
     if not mx.runtime.Features().is_enabled('CUDA'):
         return 'CPUs (for GPUs: scripts/setup.sh --gpu)'
     if not cuda.has_wheel():
-        return "CPUs and GPUs, as the container's manual says"
+        return "CPUs and GPUs; see the container's manual"
     capabilities = ', '.join(f'{major}.{minor}' for major, minor in cuda.CAPABILITIES)
     return f'CPUs and GPUs: machine code for compute capability {capabilities}'
 
 
 def describe_machine():
-    """Processor, cores and memory in a line."""
+    """Return processor, cores and memory in one line."""
     model = platform.machine()
     with suppress(OSError, StopIteration):
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
@@ -124,11 +124,11 @@ def _describe_dali():
         load_dali('dali-cpu', 'cpu')
     except UserError as error:
         return str(error)
-    return 'reads the data'
+    return 'works'
 
 
 def find_driver():
-    """A `cuda.Driver`, or why there is none."""
+    """Return a `cuda.Driver`, or the reason why there is none."""
     try:
         return cuda.read_driver()
     except UserError as error:
@@ -136,8 +136,8 @@ def find_driver():
 
 
 def main():
-    parser = ArgumentParser(description='Prints what this machine has to offer.')
-    parser.add_argument('--json', action='store_true', help='as JSON, for programs')
+    parser = ArgumentParser(description='Print the versions, features and devices that are available on this machine.')
+    parser.add_argument('--json', action='store_true', help='print JSON, for programs')
     with one_line_errors():
         driver = find_driver()
         rows = describe_system(driver)

@@ -7,26 +7,27 @@ from pathlib import Path
 from imagenet.launcher import ranks
 from imagenet.launcher.cores import own_cores
 
-# Found before MXNet is imported, as compat.py imports this module first: OpenMP then pins the importing thread to one
-# core, which hides the others.
+# Determined before MXNet is imported, because compat.py imports this module first. OpenMP then pins the importing
+# thread to one core, which hides the others.
 OWN_CORES = own_cores(ranks.local_rank(), ranks.local_size())
 
 
 def run_on_all_cores():
-    """Lets the calling thread run on all of this process's cores.
+    """Let the calling thread run on all of this process's cores.
 
-    OpenMP binds the thread that imports MXNet to one core, and threads inherit that from the one that starts them.
+    OpenMP binds the thread that imports MXNet to one core, and a new thread inherits this from the thread that starts
+    it.
     """
     os.sched_setaffinity(0, OWN_CORES)
 
 
 @contextmanager
 def threads_on_all_cores():
-    """`run_on_all_cores` for all threads that a library starts in the block."""
+    """Let all threads that a library starts in the block run on all of this process's cores."""
     before = _thread_ids()
     yield
     for thread in _thread_ids() - before:
-        # A thread that has ended since is not missed.
+        # The thread may have ended since.
         with suppress(ProcessLookupError):
             os.sched_setaffinity(thread, OWN_CORES)
 
@@ -36,5 +37,5 @@ def _thread_ids():
 
 
 def available_cores():
-    """The number of this process's own cores."""
+    """Return the number of this process's cores."""
     return len(OWN_CORES)

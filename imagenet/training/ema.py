@@ -31,7 +31,7 @@ class ParameterEMA:
 
     @contextmanager
     def applied(self):
-        """Set the parameters to their averages in the block."""
+        """Set the parameters to their averages within the block."""
         raw = {name: param.data(param.list_ctx()[0]).copy() for name, param in self._params.items()}
         try:
             for name, array in self.arrays.items():

@@ -9,7 +9,7 @@ class NoLossScaling:
     value = 1.0
 
     def state(self):
-        """Return what a checkpoint must keep: attributes by name."""
+        """Return the attributes that a checkpoint must keep, by name."""
         return {}
 
     def check_gradients(self, gradients):
@@ -20,9 +20,10 @@ class NoLossScaling:
 
 
 class DynamicLossScaling:
-    """Scales the loss so that small gradients survive float16; Micikevicius et al. (arXiv:1710.03740), section 3.2.
+    """Loss scaling that lets small gradients survive float16; Micikevicius et al. (arXiv:1710.03740), section 3.2.
 
-    It is halved where a gradient overflows, whose update is skipped, and doubled after many that did not.
+    If a gradient overflows, the update is skipped and the scale is halved. After `STEPS_BETWEEN_DOUBLINGS` updates
+    without an overflow, the scale is doubled.
     """
 
     FIRST, LARGEST, STEPS_BETWEEN_DOUBLINGS = 2.0**16, 2.0**24, 2000
@@ -37,7 +38,7 @@ class DynamicLossScaling:
         return vars(self).copy()
 
     def check_gradients(self, gradients):
-        """Whether the gradients, scaled and summed over all processes, are finite; waits for them."""
+        """Wait for the gradients, scaled and summed over all processes, and return whether they are finite."""
         is_finite = mx.nd.multi_all_finite(*gradients, num_arrays=len(gradients)).asscalar() == 1
         self.steps_since_change += 1
         self.has_news = True
@@ -53,6 +54,6 @@ class DynamicLossScaling:
         return is_finite
 
     def has_just_skipped(self):
-        """Whether the last update was skipped; once per update."""
+        """Return whether the last update was skipped; a skipped update is reported only once."""
         has_skipped, self.has_news = self.has_news and self.skipped_in_a_row > 0, False
         return has_skipped

@@ -27,7 +27,8 @@ def add_schedule_args(parser):
         '--lr-steps',
         type=comma_separated(number(at_least=0)),
         default=(),
-        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine starts again from so much of it',
+        help='epochs at which multistep multiplies the rate by --lr-factor, and cosine restarts with its peak '
+        'multiplied by it',
     )
     group.add_argument('--lr-factor', type=number(at_least=0), default=0.256, help='(default: %(default)s)')
     group.add_argument(
@@ -44,7 +45,7 @@ class ScheduleOptions:
     """The options of the same names.
 
     Raises:
-        UserError: the epochs of --lr-steps make no schedule.
+        UserError: --lr-steps is not in ascending order, or missing although multistep needs it.
     """
 
     lr: float
@@ -62,10 +63,10 @@ class ScheduleOptions:
 
 
 def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
-    """1 at the end of the warm-up, falling to 0 at `num_epochs`.
+    """Return the fraction of the peak rate: 1 at the end of the warm-up, falling to 0 at `num_epochs`.
 
     Args:
-        restarts: epochs at which it falls from the start again, each time from `factor` times as much.
+        restarts: epochs at which the cosine starts over, each time from `factor` times the previous peak.
     """
     begin = max((restart for restart in restarts if restart <= epoch), default=warmup_epochs)
     end = min((restart for restart in restarts if restart > epoch), default=num_epochs)
@@ -75,15 +76,15 @@ def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):
 
 
 def multistep(epoch, steps, factor):
-    """1, and `factor` times as much from each of the epochs in `steps`."""
+    """Return the fraction of the peak rate: 1, multiplied by `factor` at each of the epochs in `steps`."""
     return factor ** sum(epoch >= step for step in steps)
 
 
 def with_warmup(peak, warmup_epochs, decay):
-    """The rate as a function of the epoch: a straight line from 0 to `peak`, then `peak` times `decay(epoch)`.
+    """Return the rate as a function of the epoch: linear from 0 to `peak`, then `peak` times `decay(epoch)`.
 
     Args:
-        warmup_epochs: length of the straight line; 0 starts at the full rate.
+        warmup_epochs: length of the linear part; with 0, the rate starts at its peak.
     """
 
     def learning_rate(epoch):

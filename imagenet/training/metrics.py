@@ -1,4 +1,4 @@
-"""Counting: top-k accuracy on the device, sums and latencies on the host."""
+"""Metrics: top-k accuracy, computed on the device; sums and latencies, on the host."""
 
 import numpy as np
 
@@ -26,11 +26,11 @@ LATENCY_PERCENTILES = (50, 90, 95, 99, 100)
 
 
 def make_batch_statistics(num_classes):
-    """Return a block for what a batch adds to an epoch's sums.
+    """Return a block that computes what a batch adds to an epoch's sums.
 
     Its inputs are the loss per example `(N,)`, logits `(N, num_classes)` and class indices `(N,)`. Its output is
     float32 `(4,)`: the sum of the losses, the number of top-1 hits, the number of top-5 hits, and the largest class
-    index, which reveals labels that the network has no class for.
+    index, which reveals a label that the network has no class for.
     """
     top_k = min(TOP_K, num_classes)
 
@@ -44,7 +44,7 @@ def make_batch_statistics(num_classes):
 
 
 class Sums:
-    """An epoch's sums on this process, kept in Python's float64; `values()` is what processes add up."""
+    """An epoch's sums on this process, in Python's float64. `values()` returns the numbers that processes add up."""
 
     def __init__(self, loss=0.0, top1=0.0, top5=0.0, examples=0):
         self.loss = loss
@@ -73,13 +73,13 @@ class Sums:
 
 
 def means(total):
-    """Per-example means from summed `Sums.values()`: loss, and top-1 and top-5 as fractions."""
+    """Return the means per example from summed `Sums.values()`: loss, and top-1 and top-5 as fractions."""
     loss, top1, top5, examples = (float(value) for value in total)
     return {'loss': loss / examples, 'top1': top1 / examples, 'top5': top5 / examples}
 
 
 def latency_summary(latencies):
-    """Mean and percentiles of seconds per batch, under the names of the report; nothing for no batch."""
+    """Return mean and percentiles of seconds per batch, under the names of the report; empty if there is no batch."""
     if not latencies:
         return {}
     summary = {'latency_avg': float(np.mean(latencies))}

@@ -5,12 +5,12 @@ import numpy as np
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
 
-# Its stream of random numbers; the data have others.
+# Number of mixup's random stream; data loading uses others.
 MIXUP_STREAM = 1
 
 
 class MixupLoss:
-    """Mix each image with another of its batch, and their labels in the same proportion; section 2 of the paper.
+    """The loss of a batch whose images are mixed in pairs, and their labels in the same proportion; section 2.
 
     Args:
         alpha: the shares are drawn from Beta(alpha, alpha), one per image.
@@ -25,7 +25,7 @@ class MixupLoss:
         self._mix.hybridize(static_alloc=True, static_shape=True)
 
     def __call__(self, net, images, labels, moment):
-        """As `PlainLoss`; the correct label is the one with the larger share."""
+        """Return the same as `PlainLoss`; the label with the larger share counts as correct."""
         random = np.random.RandomState(derive_seed(self._seed, MIXUP_STREAM, *moment))
         shares = random.beta(self._alpha, self._alpha, size=len(labels)).astype(np.float32)
         partners = random.permutation(len(labels))

@@ -15,7 +15,7 @@ def add_optimization_args(parser):
     group.add_argument(
         '--optimizer',
         default='sgd',
-        help='any optimizer of MXNet by its name there, such as nag, adam, lamb (default: %(default)s)',
+        help='any MXNet optimizer, by its name in MXNet, such as nag, adam, lamb (default: %(default)s)',
     )
     group.add_argument(
         '--mom',
@@ -30,13 +30,13 @@ def add_optimization_args(parser):
         '--label-smoothing',
         type=number(at_least=0, below=1),
         default=0.1,
-        help='share of the uniform label (default: %(default)s)',
+        help='weight of the uniform distribution in the labels (default: %(default)s)',
     )
     group.add_argument(
         '--mixup',
         type=number(at_least=0),
         default=0,
-        help='mix each training image with another one, with shares from Beta(X, X); 0: not at all (default: 0)',
+        help='mix each training image with another one, with shares from Beta(X, X); 0: no mixup (default: 0)',
     )
     group.add_argument(
         '--grad-accum-steps',
@@ -47,7 +47,7 @@ def add_optimization_args(parser):
     group.add_argument(
         '--grad-clip-norm',
         type=number(above=0),
-        help='scale the gradient of all parameters together down to this norm where it is larger (default: leave it)',
+        help='scale the gradients down if their norm, over all parameters, exceeds this (default: no clipping)',
     )
     group.add_argument(
         '--ema-decay',
@@ -67,7 +67,7 @@ class OptimizerOptions:
     """The options of the same names.
 
     Raises:
-        UserError: MXNet has no such optimizer, or it has no momentum.
+        UserError: MXNet has no such optimizer, or --mom is set and the optimizer has no momentum.
     """
 
     optimizer: str
@@ -89,7 +89,7 @@ def _has_momentum(optimizer):
 
 
 def make_optimizer(options):
-    """Return the optimizer of `OptimizerOptions`. Weight decay is per parameter: see `exempt_from_weight_decay`."""
+    """Return the optimizer of `OptimizerOptions`. Weight decay is set per parameter: see `exempt_from_weight_decay`."""
     settings = {'learning_rate': options.lr, 'wd': options.wd, 'multi_precision': options.dtype == 'float16'}
     if _has_momentum(options.optimizer):
         settings['momentum'] = options.mom
@@ -97,7 +97,7 @@ def make_optimizer(options):
 
 
 def exempt_from_weight_decay(params):
-    """Leaves weight decay to weights: batch norm's gamma and beta and all biases go without."""
+    """Exempt batch norm's gamma and beta and all biases from weight decay, so that it applies to weights only."""
     for name, param in params.items():
         if not name.endswith('weight'):
             param.wd_mult = 0.0

@@ -1,4 +1,4 @@
-"""Where the time goes: MXNet's profiler over some steps, as a trace for Chrome and as a table of operators."""
+"""Profiling of some steps with MXNet's profiler: a trace for Chrome, and a table of operators."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from tabulate import tabulate
 from imagenet.common.options import integer
 from imagenet.runtime.compat import mx
 
-# The first steps make the graph and choose algorithms.
+# The first steps build the graph and choose algorithms.
 STEPS_BEFORE = 2
 OPERATORS_SHOWN = 10
 TRACE_NAME = 'profile.json'
-# MXNet runs several operators as one, and then tells their time together.
+# By default, MXNet runs several operators as one and reports only their total time.
 SINGLE_OPERATORS = {'MXNET_EXEC_BULK_EXEC_TRAIN': '0', 'MXNET_EXEC_BULK_EXEC_INFERENCE': '0'}
 
 
@@ -22,23 +22,23 @@ def add_profiling_args(parser):
         '--profile',
         type=integer(at_least=1),
         metavar='N',
-        help=f'profile N steps of training, or of --mode val, after the first {STEPS_BEFORE}: writes {TRACE_NAME} in '
-        f'the workspace, for chrome://tracing, and prints the {OPERATORS_SHOWN} operators that take most time',
+        help=f'profile N steps of training, or of --mode val, after the first {STEPS_BEFORE}: write {TRACE_NAME} to '
+        f'the workspace, for chrome://tracing, and print the {OPERATORS_SHOWN} operators that take the most time',
     )
     return group
 
 
 def run_operators_one_by_one():
-    """Has MXNet run its operators one by one, so that each can be timed; to be called before it runs any."""
+    """Make MXNet run its operators one by one, so that each can be timed. Call this before MXNet runs any."""
     os.environ.update(SINGLE_OPERATORS)
 
 
 class Profiler:
-    """Counts the steps that a loop takes, and profiles those that were asked for; nothing without `--profile`.
+    """The profiler of a loop: counts its steps, and profiles as many as `--profile` requests.
 
     Args:
-        steps: of --profile; None profiles nothing.
-        folder: where the trace goes.
+        steps: the value of --profile; None profiles nothing.
+        folder: where the trace is written.
         log: a `RunLog`.
     """
 
@@ -50,7 +50,7 @@ class Profiler:
         self._is_written = False
 
     def step(self):
-        """Takes note of a step that has been pushed."""
+        """Count a step that has been pushed, and start or stop profiling if it is time to."""
         if self._steps is None:
             return
         self._done += 1
@@ -64,7 +64,7 @@ class Profiler:
             self.finish()
 
     def finish(self):
-        """Writes what there is; for the end of a loop, which may come before all steps that were asked for."""
+        """Write the profile so far. Call this at the end of a loop, which may end before all requested steps."""
         steps = min(self._done - STEPS_BEFORE, self._steps or 0)
         if steps < 1 or self._is_written:
             return
@@ -80,11 +80,11 @@ class Profiler:
 
 
 def operator_table(operators, steps):
-    """The operators that take most time, as text.
+    """Return a text table of the operators that take the most time.
 
     Args:
-        operators: MXNet's statistics by name: `Count` and milliseconds `Total` in all steps.
-        steps: how many these were.
+        operators: MXNet's statistics by operator: `Count`, and milliseconds `Total`, in all profiled steps.
+        steps: number of profiled steps.
     """
     whole = sum(operator['Total'] for operator in operators.values())
     slowest = sorted(operators.items(), key=lambda item: -item[1]['Total'])[:OPERATORS_SHOWN]

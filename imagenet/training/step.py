@@ -1,4 +1,4 @@
-"""One step of training: loss, mixup, gradients, update, and what keeps float16 and averaged weights going."""
+"""One training step: loss, mixup, gradients and update, with loss scaling and averaged parameters."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from imagenet.training.timing import CommunicationTimer
 
 @dataclass(frozen=True)
 class StepOptions:
-    """The options of the same names; `batch_size` is that of all ranks together."""
+    """The options of the same names; `batch_size` is the total over all ranks."""
 
     batch_size: int
     num_classes: int
@@ -30,17 +30,17 @@ class StepOptions:
 
 
 class TrainingStep:
-    """Forward, backward and update of a batch, pushed to the devices without waiting for any of them.
+    """Forward pass, backward pass and update of a batch, pushed to the devices without waiting for the results.
 
     Args:
-        optimizer: one of MXNet's.
+        optimizer: an MXNet optimizer.
         options: `StepOptions`.
 
     Attributes:
         trainer: Gluon's trainer, with the optimizer's state.
         loss_scale: a `NoLossScaling` or `DynamicLossScaling`.
         average: `ParameterEMA`, or None.
-        communication: a `CommunicationTimer`, which the loop replaces at the begin of an epoch.
+        communication: a `CommunicationTimer`, which the loop replaces at the start of each epoch.
     """
 
     def __init__(self, net, devices, optimizer, options):
@@ -69,7 +69,7 @@ class TrainingStep:
         """Take one step.
 
         Returns:
-            Per device what `StepMeter.count` takes: its batch statistics, or its losses alone with `--no-metrics`.
+            For each device, its batch statistics, or only its losses with `--no-metrics`; see `StepMeter.count`.
         """
         update_in_epoch, batch_of_update = divmod(iteration, self._options.grad_accum_steps)
         if batch_of_update == 0:
@@ -109,7 +109,7 @@ class TrainingStep:
         return is_finite
 
     def _clip_gradients(self, norm_of_sum):
-        """Clip the gradients, which are sums over examples before the update."""
+        """Clip the gradients, which are still sums over examples before the update."""
         for device in range(len(self._trained[0].list_grad())):
             gradients = [param.list_grad()[device] for param in self._trained]
             mx.gluon.utils.clip_global_norm(gradients, norm_of_sum, check_isfinite=False)
@@ -118,7 +118,7 @@ class TrainingStep:
         return [[array.copy() for array in param.list_data()] for param in self._running]
 
     def _restore_running_statistics(self, copies):
-        """Undo what a skipped batch did to batch norm, which may be NaN."""
+        """Restore the running statistics of batch norm, which a skipped batch may have set to NaN."""
         for param, arrays in zip(self._running, copies):
             for array, copy in zip(param.list_data(), arrays):
                 copy.copyto(array)

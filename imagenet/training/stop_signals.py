@@ -1,4 +1,4 @@
-"""Ending a run from outside without losing anything: SIGTERM, as clusters send it, and SIGUSR1."""
+"""Stopping a run from outside without losing anything: with SIGTERM, as clusters send it, or SIGUSR1."""
 
 import ctypes
 import signal
@@ -8,26 +8,26 @@ from contextlib import contextmanager
 from imagenet.runtime import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# A cluster may send a signal to all processes at once, and a launcher hand it on as well.
+# Signals within this time are one request: a cluster may signal all processes, and the launcher may forward it as well.
 SECONDS_OF_ONE_REQUEST = 0.5
 SIG_DFL = 0
 
 
 def _let_the_system_take_signals():
-    """From now on a signal ends the process at once.
+    """Restore the system's default action, so that the next signal ends the process at once.
 
-    Python gets to handle a signal only between two calls of MXNet's; the system needs no such moment. And only Python's
-    main thread may ask Python for it.
+    A Python handler would run only between two calls of MXNet; the system's action is immediate. The C function is
+    needed because Python allows `signal.signal` only in the main thread.
     """
     for number in SIGNALS:
         ctypes.CDLL(None).signal(int(number), SIG_DFL)
 
 
 class StopRequest:
-    """Whether somebody has asked this run to save and end.
+    """A request to save and end this run, made by a signal to any of its processes.
 
     Attributes:
-        name: of the signal that came to this process, or None.
+        name: name of the signal that this process has received, or None.
     """
 
     def __init__(self):
@@ -36,7 +36,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self):
-        """Takes signals in the block; a second one, half a second later, ends the process at once."""
+        """Handle signals within the block; a second one, at least half a second later, ends the process at once."""
         before = {number: signal.signal(number, self._take) for number in SIGNALS}
         try:
             yield
@@ -51,5 +51,5 @@ class StopRequest:
         threading.Timer(SECONDS_OF_ONE_REQUEST, _let_the_system_take_signals).start()
 
     def is_agreed(self):
-        """Whether a signal came to any process; all of them must ask equally often, and get the same answer."""
+        """Return whether any process has received a signal, the same answer on all. All must call it equally often."""
         return self._agreement.any(self.name is not None)

@@ -1,4 +1,4 @@
-"""Latencies of steps, and the share of communication in them."""
+"""Step latencies, and the share of communication in a step."""
 
 import math
 import queue
@@ -12,20 +12,20 @@ from imagenet.training.metrics import Sums
 
 
 class StepMeter:
-    """Counts and times steps as the devices finish them.
+    """A meter that counts and times steps as the devices finish them.
 
-    A thread of its own waits for the results, so that the training loop does not. A step's latency is the time from the
-    end of the step before it.
+    A separate thread waits for the results, so that the training loop does not. A step's latency is the time since the
+    end of the previous step.
 
     Args:
         options: `StepOptions`.
-        progress: a `TrainingProgress`: what was counted of this epoch before.
+        progress: a `TrainingProgress` with what was already counted in this epoch.
 
     Attributes:
-        sums: `Sums` of the steps that are done; with `--no-metrics`, of their number of examples alone.
-        latencies: seconds of each of them.
-        seconds: time that they took together.
-        iteration: steps of the epoch that are done.
+        sums: `Sums` of the finished steps; with `--no-metrics`, only their number of examples.
+        latencies: seconds of each finished step.
+        seconds: total time of these steps.
+        iteration: number of finished steps in the epoch.
     """
 
     def __init__(self, options, progress_bar, progress):
@@ -48,15 +48,16 @@ class StepMeter:
 
     def __exit__(self, error_type, *_):
         self._queue.put(None)
-        # After an error or Ctrl-C nobody waits for what was pushed.
+        # After an error or Ctrl-C, do not wait for the steps that were pushed.
         if error_type is None:
             self._thread.join()
 
     def count(self, results, examples):
-        """Hands over one step and the examples of all devices; does not wait.
+        """Queue one step to be counted, without waiting for it.
 
         Args:
             results: each device's batch statistics, or with `--no-metrics` its losses `(N,)`.
+            examples: number of examples on all of this process's devices.
 
         Raises:
             UserError, NonFiniteError, mxnet.base.MXNetError: an earlier step failed.
@@ -65,7 +66,7 @@ class StepMeter:
         self._queue.put((results, examples))
 
     def wait(self):
-        """Returns when every step handed over is done; raises as `count` does."""
+        """Return when every queued step is finished. Raise the same errors as `count`."""
         self._queue.join()
         self._raise_error()
 
@@ -78,7 +79,7 @@ class StepMeter:
             try:
                 if self._error is None:
                     self._add(results, examples)
-            except Exception as error:  # whatever it is belongs to the training loop, which raises it
+            except Exception as error:  # the training loop raises it again
                 self._error = error
             finally:
                 self._queue.task_done()
@@ -96,7 +97,7 @@ class StepMeter:
     def _add_of_device(self, results, examples):
         loss = float(results.sum() if self._options.no_metrics else results[0])
         if not math.isfinite(loss):
-            # With loss scaling, that is for it to see to; such a step is skipped, and not counted.
+            # Dynamic loss scaling handles this: it skips the step, which is not counted.
             if self._options.amp:
                 return
             raise NonFiniteError(f'the loss is {loss} in epoch {self._epoch + 1}, iteration {self.iteration}')
@@ -107,14 +108,14 @@ class StepMeter:
 
 
 class CommunicationTimer:
-    """Times the averaging of gradients over processes in some of an epoch's updates, and these updates as a whole.
+    """A timer for some of an epoch's updates: their total time, and the time of averaging gradients over processes.
 
-    Usually it overlaps with the backward pass and with other processes' work. In a timed update everything before it is
-    done first, so that what is measured is the time of communication alone, waiting for slower processes included.
+    Usually the averaging overlaps with the backward pass and with other processes' work. In a timed update, everything
+    before it finishes first, so that only communication is measured, including the wait for slower processes.
 
     Attributes:
-        seconds: of communication in the timed updates together.
-        update_seconds: of these updates, from batches that are there to new parameters.
+        seconds: communication time, summed over the timed updates.
+        update_seconds: total time of these updates, from ready batches to new parameters.
     """
 
     FIRST, INTERVAL = 1, 20
@@ -126,13 +127,13 @@ class CommunicationTimer:
         self._begin = None
 
     def begin(self, update_in_epoch):
-        """To be called before an update's first batch."""
+        """Start an update; call this before its first batch."""
         self._is_timing = distributed.size() > 1 and update_in_epoch % self.INTERVAL == self.FIRST
         if self._is_timing:
             self._begin = self._now()
 
     def run(self, average_gradients):
-        """Calls a function that pushes the averaging."""
+        """Call a function that pushes the averaging, and time it if this update is timed."""
         if not self._is_timing:
             average_gradients()
             return
@@ -141,7 +142,7 @@ class CommunicationTimer:
         self.seconds += self._now() - start
 
     def end(self):
-        """To be called after the update."""
+        """End an update; call this after it."""
         if self._is_timing:
             self.update_seconds += self._now() - self._begin
 
@@ -150,7 +151,7 @@ class CommunicationTimer:
         return time.perf_counter()
 
     def share(self):
-        """Communication's part of an update's time, the mean over processes; None if nothing was timed."""
+        """Return communication's share of the update time, averaged over processes, or None if nothing was timed."""
         own = self.seconds / self.update_seconds if self.update_seconds else 0.0
         total, processes = distributed.allreduce_sum([own, self.update_seconds > 0])
         return total / processes if processes else None

@@ -9,10 +9,10 @@ from imagenet.runtime.compat import mx
 
 
 def _match_symbol(arrays, net, path):
-    """A symbol's arrays under canonical names.
+    """Return a symbol's arrays under canonical names.
 
     Raises:
-        UserError: the symbol file is missing, or is of another network.
+        UserError: the symbol file is missing, or belongs to another network.
     """
     symbol_path = Path(f'{str(path)[: str(path).rfind("-")]}-symbol.json')
     try:
@@ -37,10 +37,10 @@ def _match_symbol(arrays, net, path):
 
 
 def _parameters_in_graph_order(symbol_json, names):
-    """The names of the parameters of each operator, as a list of lists.
+    """Return the names of each operator's parameters, as a list of lists.
 
-    Operators come in the order in which the graph first reaches a parameter of theirs: unlike the order of the
-    operators themselves, it is the same for fused and separate ones.
+    Operators are in the order in which the graph first reaches one of their parameters. Unlike the order of the
+    operators themselves, this order is the same for fused and separate operators.
     """
     nodes = json.loads(symbol_json)['nodes']
     layers = []

@@ -1,7 +1,7 @@
-"""Python runs this file at its start when this folder is on PYTHONPATH.
+"""Startup hook: Python runs this file at startup if this folder is on PYTHONPATH.
 
-Horovod's build and `horovodrun` import MXNet by themselves, in interpreters of their own; with this folder on
-their path they find NumPy's removed names and CUDA's libraries in place, as `compat` does for everyone else.
+Horovod's build and `horovodrun` import MXNet in their own interpreters. This hook restores NumPy's removed names and
+loads CUDA's libraries there, as `compat` does everywhere else.
 """
 
 import contextlib
@@ -15,6 +15,6 @@ from imagenet.runtime.cuda import load_libraries
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))
 
 restore_numpy_aliases()
-# What is missing is told by those who need it.
+# Programs that need a missing library report it themselves.
 with contextlib.suppress(UserError):
     load_libraries()
