@@ -1,5 +1,6 @@
 # make demo              trains a classifier of handwritten digits, end to end, in a few minutes
 # make test              checks the code
+# make test-fast         checks only what runs without starting programs, in a few minutes
 # make test-gpu          runs the tests of `make test` on NVIDIA GPUs
 # make test-cuda-wheels  installs MXNet's wheel for GPUs and its libraries (3.7 GB), and tests it without a GPU
 # Each target creates the environment first. PYTHON=python3.10 chooses its interpreter; DATA_BACKEND=mxnet or dali-cpu
@@ -7,7 +8,7 @@
 
 export PYTHON DATA_BACKEND
 
-.PHONY: setup demo test test-gpu test-cuda-wheels
+.PHONY: setup demo test test-fast test-gpu test-cuda-wheels
 
 setup:
 	@scripts/setup.sh
@@ -20,6 +21,9 @@ test: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/pytest
+
+test-fast: setup
+	.venv/bin/pytest -m 'not program'
 
 # One test at a time, because parallel tests would share the GPUs' memory.
 test-gpu:

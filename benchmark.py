@@ -221,7 +221,7 @@ def main():
         try:
             run_sweep(args, others, sweep)
         except KeyboardInterrupt:
-            goes_on = f'; the same command goes on from {args.output}' if args.output is not None else ''
+            goes_on = f'; the same command resumes from {args.output}' if args.output is not None else ''
             print(f'{text_tables(sweep)}\ninterrupted{goes_on}')
             sys.exit(INTERRUPTED_EXIT_CODE)
         print(f'{text_tables(sweep)}\n{time.monotonic() - started:.0f} s')

@@ -104,7 +104,7 @@ def check_data_args(args):
         )
     for name in ('rgb_mean', 'rgb_std'):
         if len(getattr(args, name)) != 3:
-            raise UserError(f'{option_name(name)} {_join(getattr(args, name))}: it takes three numbers')
+            raise UserError(f'{option_name(name)} {_join(getattr(args, name))}: must be three numbers')
     if 0 in args.rgb_std:
         raise UserError(f'--rgb-std {_join(args.rgb_std)}: images cannot be divided by 0')
     for name in ('random-area', 'random-aspect-ratio'):
@@ -130,7 +130,7 @@ def choose_backend(args):
     backend, note = args.data_backend, None
     if backend is None:
         backend = f'dali-{args.device}' if is_installed() else 'mxnet'
-        note = None if is_installed() else 'DALI is not installed: the data are read by --data-backend mxnet'
+        note = None if is_installed() else 'DALI is not installed: using --data-backend mxnet'
     if backend.startswith('dali'):
         load_dali(backend, args.device)
         mxnet_backend.check_unused(pick(mxnet_backend.Augmentation, args), backend)

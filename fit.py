@@ -143,7 +143,7 @@ def fit(run):
     run.profiler.finish()
     run.log.metrics((), run_summary(results))
     if not is_finished(args, progress):
-        run.log.info(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command goes on')
+        run.log.info(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command resumes it')
 
 
 def is_finished(args, progress):
@@ -206,7 +206,7 @@ def save_stopped(run):
     run.checkpoints.save(run.net, run.step, run.progress)
     finish_writing(run)
     progress = run.progress
-    saved = 'nothing was saved (--save-frequency 0)' if run.args.save_frequency == 0 else 'the same command goes on'
+    saved = 'nothing was saved (--save-frequency 0)' if run.args.save_frequency == 0 else 'the same command resumes it'
     run.log.info(
         f'stopped by {run.stop.name or "a signal to another process"} in epoch {progress.epoch + 1}, '
         f'after {progress.iteration} of {len(run.train_data)} steps: {saved}'

@@ -87,7 +87,7 @@ def check_model(arch, num_layers, image_shape):
         raise UserError(f'--num-layers {num_layers}: --arch {arch} has {allowed}')
     shape = ','.join(map(str, image_shape))
     if len(image_shape) != 3 or image_shape[0] not in (3, 4):
-        raise UserError(f'--image-shape {shape}: it takes CHANNELS,HEIGHT,WIDTH with 3 or 4 channels')
+        raise UserError(f'--image-shape {shape}: must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels')
     if min(image_shape[1:]) < architecture.least_size:
         least = architecture.least_size
         raise UserError(f'--image-shape {shape}: --arch {arch} needs a height and width of at least {least}')
@@ -152,13 +152,18 @@ def model_name(arch, num_layers):
     return f'{arch}-{num_layers}' if ARCHITECTURES[arch].depths else arch
 
 
+def allocate(net, devices):
+    """Give the parameters memory on these devices, for values that are loaded."""
+    # Batch norm's parameters define their own initial values.
+    net.initialize(mx.init.Zero(), ctx=devices, force_reinit=True)
+
+
 def initialize(net, devices):
     """Initialize the parameters as in the recipe: He et al. (arXiv:1502.01852), equation 10, fan-in and Gaussian.
 
     Weights are drawn in canonical form, so the same seed gives the same network in every layout.
     """
-    # Batch norm's parameters define their own initial values.
-    net.initialize(mx.init.Zero(), ctx=devices, force_reinit=True)
+    allocate(net, devices)
     he_initializer = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
     weights = {}
     for name, shape in canonical_shapes(net).items():
@@ -203,8 +208,10 @@ def build_inference_model(args, devices):
 
 
 def _with_values(net, args, devices):
-    initialize(net, devices)
-    if args.load is not None:
+    if args.load is None:
+        initialize(net, devices)
+    else:
+        allocate(net, devices)
         load_parameters(net, args.load.path)
     return net
 

@@ -131,8 +131,8 @@ def check(report, expression):
         function = FUNCTIONS[match['function'] or 'best']
     except (TypeError, ValueError, KeyError):
         raise UserError(
-            f'"{expression}" is no check; use a metric, one of >= <= == > <, and a number, such as "val.top1>=0.97"; '
-            f'the metric may be inside {", ".join(f"{name}()" for name in FUNCTIONS)}'
+            f'"{expression}" is not a check; use a metric, one of >= <= == > <, and a number, for example '
+            f'"val.top1>=0.97"; the metric may be inside {", ".join(f"{name}()" for name in FUNCTIONS)}'
         ) from None
     name = match['inner'] or match['name']
     values = {**report['metrics'], **{name: [report[name]] for name in ('total_duration', 'ngpus')}}

@@ -68,12 +68,12 @@ from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from models import (
     add_model_args,
+    allocate,
     build_inference_model,
     build_model,
     build_unfused,
     check_model,
     get_model,
-    initialize,
     model_name,
     model_options,
 )
@@ -167,7 +167,7 @@ def check_inference_args(args):
     if loads_int8(args):
         if args.mode not in (Mode.VAL, Mode.PRED):
             raise UserError(
-                f'--load {args.load}: an int8 network is for --mode val and pred; '
+                f'--load {args.load}: an int8 network works only with --mode val and pred; '
                 'use the checkpoint that it was made from'
             )
         if args.device != 'cpu' or len(args.gpus) > 1:
@@ -241,7 +241,7 @@ def check_by_building(args):
             resume_with(found[0], vars(args), path)
     net = get_model(**model_options(args))
     if args.load is not None:
-        initialize(net, [mx.cpu()])
+        allocate(net, [mx.cpu()])
         load_parameters(net, args.load.path)
 
 

@@ -45,9 +45,9 @@ CLASSES_NAMED = 5
 def check_options(args, folder):
     """Raise `UserError` if an option would fail later, before spending hours on reading the data set."""
     if args.threads < 1:
-        raise UserError(f'--threads {args.threads}: needed is at least 1')
+        raise UserError(f'--threads {args.threads}: must be at least 1')
     if args.output and (args.output.suffix != '.json' or args.output.is_dir() or not args.output.parent.is_dir()):
-        raise UserError(f'--output {args.output}: needed is the name of a .json file in an existing folder')
+        raise UserError(f'--output {args.output}: must be the name of a .json file in an existing folder')
     if args.repair:
         check_new_folder(args.repair, folder)
 
@@ -159,7 +159,7 @@ def check(args):
     verdict = f'problems found: {len(problems)}' if problems else 'all is well'
     print(f'{args.path}: {verdict}; records read: {sum(len(file.records) for file in checked)}')
     if args.repair and all(problem.kind == 'empty class' for problem in problems):
-        print(f'{args.repair}: not written, there is nothing that a copy would mend')
+        print(f'{args.repair}: not written, because a copy would fix nothing')
     elif args.repair:
         repair(checked, classes, args.repair)
     return 1 if problems else 0

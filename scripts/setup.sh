@@ -57,7 +57,7 @@ check_machine() {
 import sys
 found = '.'.join(map(str, sys.version_info[:3]))
 if not (3, 8) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(f'setup: {sys.executable} is Python {found}; needed is 3.8 to 3.12: PYTHON=python3.12 scripts/setup.sh')
+    sys.exit(f'setup: {sys.executable} is Python {found}; must be 3.8 to 3.12: PYTHON=python3.12 scripts/setup.sh')
 try:
     import ensurepip, venv
 except ImportError:

@@ -1,4 +1,4 @@
-"""Data sets and a way to call the programs, shared by the tests."""
+"""Data sets, trained networks and started programs, shared by the tests."""
 
 import os
 import shutil
@@ -6,47 +6,49 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-import patience
 import pytest
+from helpers import patience
+from helpers.commands import PROJECT, succeed, training
 
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx
 
-PROJECT = Path(__file__).resolve().parents[1]
-# Small enough that a run takes seconds; 70 validation images fill no whole number of batches.
+# Small enough that a run takes seconds; 70 validation images do not fill the last batch.
 TRAINING_IMAGES_PER_CLASS = 24
 VALIDATION_IMAGES_PER_CLASS = 7
 
-# The smallest network on the small data set.
-SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '16')
-
+# Tests run side by side, one for each core. Programs that all used every core would spend most of their time waiting
+# for each other. pytest's workers and all programs inherit this.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('OMP_PROC_BIND', 'false')
 patience.set_limit()
-# All GPUs are hidden, but from tests that take them; see `device`. pytest's workers inherit this.
+# All GPUs are hidden except from tests that use them; see `device`.
 ALL = 'all'
 VISIBLE_GPUS = os.environ.setdefault('GPUS_FOR_TESTS', os.environ.get('CUDA_VISIBLE_DEVICES', ALL))
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 def count_gpus():
-    """(number of GPUs, why there is none)."""
+    """Return the number of GPUs, and the reason if there are none."""
     try:
         count = len(cuda.read_driver().gpus)
     except UserError as error:
         return 0, f'no GPU: {error}'
     if not mx.runtime.Features().is_enabled('CUDA'):
-        return 0, 'MXNet here is for CPUs: scripts/setup.sh --gpu'
+        return 0, 'the installed MXNet supports only CPUs: scripts/setup.sh --gpu'
     if VISIBLE_GPUS != ALL:
         count = len([number for number in VISIBLE_GPUS.split(',') if number])
     return count, 'no GPU: CUDA_VISIBLE_DEVICES hides them'
 
 
 def pytest_collection_modifyitems(items):
-    """Skips on GPUs what this machine or the test itself cannot do there."""
+    """Mark the tests that start programs, and skip on GPUs what this machine or the test itself cannot do there."""
     found, reason = count_gpus()
     for item in items:
+        if 'programs' in item.path.relative_to(PROJECT).parts:
+            item.add_marker('program')
         if item.get_closest_marker('gpu') is None:
             continue
         on_cpu, needed = item.get_closest_marker('only_on_cpu'), item.get_closest_marker('gpus')
@@ -58,7 +60,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(params=['cpu', pytest.param('gpu', marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
-    """Tests that use it run on the CPU, and once more on the GPUs where there are some."""
+    """Run a test on the CPU, and again on the GPUs if there are any."""
     if request.param == 'gpu':
         if VISIBLE_GPUS == ALL:
             monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
@@ -67,25 +69,11 @@ def device(request, monkeypatch):
     return request.param
 
 
-def call(*command, **settings):
-    """Runs a program of the project as a user would and returns the completed process, its output as text."""
-    command = [str(part) for part in command]
-    environment = {**os.environ, **settings.pop('env', {})}
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, **settings)
-
-
-def succeed(*command, **settings):
-    """`call`, for what must work: returns its stdout."""
-    result = call(*command, **settings)
-    assert result.returncode == 0, f'{command}\n{result.stdout}\n{result.stderr}'
-    return result.stdout
-
-
 @pytest.fixture
 def start():
-    """Starts programs as a user would; what is still running at the end of the test is killed.
+    """Start programs as a user would. Programs that still run at the end of the test are killed.
 
-    Both outputs come through one pipe, as text, unless the settings of `subprocess.Popen` say otherwise.
+    Both outputs come through one pipe, as text, unless the settings of `subprocess.Popen` change that.
     """
     started = []
 
@@ -103,15 +91,6 @@ def start():
         process.wait()
         for stream in filter(None, (process.stdout, process.stderr)):
             stream.close()
-
-
-def assert_user_error(result, *expected):
-    """The program ended as it must for a user's mistake: exit code 2, one line that holds the expected texts."""
-    assert result.returncode == 2, f'exit code {result.returncode}\n{result.stdout}\n{result.stderr}'
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    for text in expected:
-        assert str(text) in lines[0]
 
 
 @pytest.fixture(scope='session')
@@ -154,11 +133,5 @@ def small_data(small_tree):
 def trained(small_data, tmp_path_factory):
     """A workspace after two epochs on the small data set with seed 7."""
     workspace = tmp_path_factory.mktemp('trained')
-    train_small(small_data, workspace)
+    succeed(*training(small_data, workspace))
     return workspace
-
-
-def train_small(data, workspace, *options):
-    """Two epochs of the smallest network with seed 7; returns what was printed."""
-    command = ['./runner', *SMALL, '--data-root', data, '-e', '2', '--warmup-epochs', '1', '-l', '0.5', '--seed', '7']
-    return succeed(*command, '--workspace', workspace, *options)

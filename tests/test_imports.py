@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from conftest import PROJECT
+from helpers.commands import PROJECT
 
 ALLOWED = {
     'runner': set(),

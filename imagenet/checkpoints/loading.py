@@ -50,7 +50,7 @@ def load_parameters(net, path):
         for name, shape in expected.items()
         if name in arrays and arrays[name].shape != shape
     ]
-    found = {'missing': missing, 'left over': left_over, 'of another shape': misshapen}
+    found = {'missing': missing, 'unexpected': left_over, 'of another shape': misshapen}
     differences = [f'{len(names)} {what} ({_first(names)})' for what, names in found.items() if names]
     if differences:
         raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}')

@@ -90,7 +90,7 @@ def write_arrays(path, arrays):
             # If the disk fills up near the end of the file, MXNet reports no error. Only reading it back shows that.
             mx.nd.load(str(temporary))
         except mx.base.MXNetError:
-            raise UserError(f'{path}: cannot write all of this file (is the disk full?)') from None
+            raise UserError(f'{path}: cannot write the complete file (is the disk full?)') from None
 
     write_atomically(path, write)
 

@@ -84,7 +84,7 @@ def resume_with(progress, options, path):
     """
     different = compare_options(progress, options, path)
     notes = [
-        f'going on from {path}: {progress.epoch} of {options["num_epochs"]} epochs and {progress.iteration} steps '
+        f'resuming from {path}: {progress.epoch} of {options["num_epochs"]} epochs and {progress.iteration} steps '
         'are done'
     ]
     if progress.iteration and options['batch_size'] != progress.options['batch_size']:
@@ -104,4 +104,4 @@ def change_batch_size(progress, batch_size, grad_accum_steps):
 
 
 def describe_checkpoint(path):
-    return f'the same command goes on from {path}' if path.exists() else 'no checkpoint was saved yet'
+    return f'the same command resumes from {path}' if path.exists() else 'no checkpoint was saved yet'

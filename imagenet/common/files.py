@@ -105,7 +105,7 @@ def sole_use_of(path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f'{Path(path).parent}: another run is at work there; wait until it ends, or choose another folder'
+                f'{Path(path).parent}: in use by another run; wait until it ends, or choose another folder'
             ) from None
         except OSError:
             # Some network file systems do not support locks.

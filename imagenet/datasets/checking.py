@@ -32,7 +32,7 @@ KINDS = {
     'empty class': 'classes without an image',
 }
 IMAGE_FAULTS = {
-    NO_IMAGE: ('no image', 'is too short for an image'),
+    NO_IMAGE: ('no image', 'too short to contain an image'),
     UNDECODABLE: ('undecodable', 'image does not decode'),
     CUT_SHORT: ('cut short', 'JPEG is cut short'),
 }
@@ -104,13 +104,13 @@ class CheckedFile:
 
     def _damage(self, gaps):
         if len(self.records) == 0:
-            yield Problem('end', f'{self.path}: holds no record', None, 0)
+            yield Problem('end', f'{self.path}: contains no records', None, 0)
         for begin, end in zip(gaps['begin'].tolist(), gaps['end'].tolist()):
             if end == self.size:
-                message = f'{self.path}: bytes {begin} to {end}, the end of the file, are no whole record'
+                message = f'{self.path}: bytes {begin} to {end}, the end of the file, are not a complete record'
                 yield Problem('end', message, None, begin)
             else:
-                yield Problem('damaged', f'{self.path}: bytes {begin} to {end} are no record', None, begin)
+                yield Problem('damaged', f'{self.path}: bytes {begin} to {end} are not a record', None, begin)
 
     def _index_problems(self):
         path, (keys, offsets), begins = index_path(self.path), self.index, self.records['begin']

@@ -29,7 +29,7 @@ def find_roots(raw, val_fraction):
             continue
         if val_fraction is not None:
             names = ' and '.join(root.name for root in roots.values())
-            raise UserError(f'--val-fraction {val_fraction:g}: {raw} is split already, into {names}; omit the option')
+            raise UserError(f'--val-fraction {val_fraction:g}: {raw} is already split, into {names}; omit the option')
         return roots
     if val_fraction is None:
         raise UserError(
@@ -127,7 +127,7 @@ def problem_of_name(name):
     if name.startswith('.'):
         return 'a hidden file'
     if Path(name).suffix.lower() not in EXTENSIONS:
-        return 'not an image, by its name'
+        return 'not an image, judging by its name'
     if breaks_lists(name):
         return 'a tab or a line break in its name, which lists cannot hold'
     return None

@@ -72,7 +72,7 @@ def check_out(out):
 @contextmanager
 def keep_work_on_error(work):
     """Add to the message of any error in the block that the work so far is kept."""
-    comfort = f'the work so far is kept in {work}, and the same command goes on from there'
+    comfort = f'the work so far is kept in {work}, and the same command resumes from there'
     try:
         yield
     except OSError as error:

@@ -38,7 +38,7 @@ def copy_records(file, folder):
     is_right, name = file.is_right, file.path.name
     records = file.records[is_right]
     if len(records) == 0:
-        raise UserError(f'{file.path}: not one of its records is right, so there is nothing to copy')
+        raise UserError(f'{file.path}: none of its records is intact, so there is nothing to copy')
     lengths = records['end'] - records['begin']
     size = int(lengths.sum())
     with file.path.open('rb', READ_AT_ONCE) as source, (folder / name).open('wb') as target, bar_of(name, size) as bar:

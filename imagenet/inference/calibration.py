@@ -164,7 +164,7 @@ def calibrate(unfused, reference, images, val_data, options, log):
         if candidates is None:
             candidates = rank_layers(quantizer, unfused, images, log)
         in_float32.append(candidates.pop(0))
-        log.info(f'{in_float32[-1]} goes back to float32')
+        log.info(f'{in_float32[-1]} returns to float32')
     calibration = {'images': options.calib_images, 'of': images.source, 'mode': options.calib_mode}
     results = {
         'calibration': {**calibration, 'sha256': digest.hexdigest()},

@@ -58,7 +58,7 @@ def find_images(path):
     if path.is_dir():
         found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise UserError(f'--data-pred {path}: there are no images ({", ".join(IMAGE_SUFFIXES)}) in this folder')
+            raise UserError(f'--data-pred {path}: this folder contains no images ({", ".join(IMAGE_SUFFIXES)})')
         return found
     if path.suffix.lower() not in LIST_SUFFIXES:
         return [path]
@@ -68,7 +68,7 @@ def find_images(path):
         raise UserError(f'--data-pred {path}: cannot read this list ({error})') from None
     found = [path.parent / line.strip() for line in lines if line.strip()]
     if not found:
-        raise UserError(f'--data-pred {path}: this list names no image')
+        raise UserError(f'--data-pred {path}: this list contains no image')
     return found
 
 

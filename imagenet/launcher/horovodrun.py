@@ -184,7 +184,7 @@ def run_workers(command, environment, ssh):
 def explain_failure(output, signals):
     """Print on stderr why a run failed, and return its exit code."""
     if len(signals) > 1:
-        print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
+        print('error: stopped immediately; the same command resumes from the last checkpoint', file=sys.stderr)
         return 1
     failed = sorted((ended for ended in output.ended if ended['status']), key=lambda ended: ended['time'])
     causes = [ended for ended in failed if ended['status'] not in CONSEQUENCES]
@@ -199,7 +199,7 @@ def explain_failure(output, signals):
     log = f'; its output is in {cause["log"]}' if cause['log'] else ''
     print(
         f'error: rank {cause["rank"]} on {cause["host"]} {_describe(cause["status"])}{log}; '
-        'the same command goes on from the last checkpoint',
+        'the same command resumes from the last checkpoint',
         file=sys.stderr,
     )
     return 1
@@ -223,7 +223,7 @@ def _describe(status):
 
 def _explain_without_cause(output, failed, signals):
     if signals:
-        print('error: stopped at once; the same command goes on from the last checkpoint', file=sys.stderr)
+        print('error: stopped immediately; the same command resumes from the last checkpoint', file=sys.stderr)
     elif output.error_of_rank_0 and not any(ended['status'] in CONSEQUENCES for ended in failed):
         print(output.error_of_rank_0, file=sys.stderr)
     else:

@@ -35,7 +35,7 @@ class Host:
         try:
             address = socket.getaddrinfo(self.name, None, type=socket.SOCK_DGRAM)[0]
         except OSError as error:
-            raise UserError(f'-H {self.name}: no host is known by this name ({error.strerror})') from None
+            raise UserError(f'-H {self.name}: this host name cannot be resolved ({error.strerror})') from None
         with socket.socket(address[0], socket.SOCK_DGRAM) as probe:
             try:
                 # Only an address of this machine can be bound.
@@ -166,7 +166,7 @@ def check_hosts(hosts, ssh, folder, command, environment):
 def _check_answer(host, result, command):
     last = (result.stderr.strip().splitlines() or ['no output'])[-1]
     if result.returncode == SSH_FAILED:
-        raise UserError(f'-H {host.name}: ssh does not get there ({last}); try: ssh {host.name} true')
+        raise UserError(f'-H {host.name}: ssh cannot connect ({last}); try: ssh {host.name} true')
     if result.returncode == USER_ERROR_EXIT_CODE and last.startswith('error: '):
         raise UserError(f'{host.name}: {last[len("error: ") :]}')
     if result.returncode:

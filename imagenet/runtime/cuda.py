@@ -125,7 +125,7 @@ def read_driver():
     finally:
         pynvml.nvmlShutdown()
     if not gpus:
-        raise UserError(f"NVIDIA's driver {version} sees no GPU on this machine: use --device cpu")
+        raise UserError(f"NVIDIA's driver {version} finds no GPU on this machine: use --device cpu")
     return Driver(version, gpus)
 
 

@@ -63,14 +63,16 @@ def choose_dtype(device, dtype, amp):
 def check_gpus(needed):
     """Raise `UserError` if there are fewer GPUs than needed, or MXNet cannot use them."""
     if not mx.runtime.Features().is_enabled('CUDA'):
-        raise UserError('--device gpu: MXNet here is for CPUs: run scripts/setup.sh --gpu, or use --device cpu')
+        raise UserError(
+            '--device gpu: the installed MXNet supports only CPUs: run scripts/setup.sh --gpu, or use --device cpu'
+        )
     if cuda.has_wheel():
         cuda.check_supported(cuda.read_driver())
     num_gpus = count_gpus()
     if num_gpus == 0:
-        raise UserError('--device gpu: MXNet sees no GPU here; use --device cpu')
+        raise UserError('--device gpu: MXNet finds no GPU here; use --device cpu')
     if needed > num_gpus:
-        raise UserError(f'this takes {needed} GPUs, and MXNet sees {num_gpus} here; use fewer (-n, --gpus)')
+        raise UserError(f'this takes {needed} GPUs, and MXNet finds {num_gpus} here; use fewer (-n, --gpus)')
 
 
 def count_gpus():

@@ -182,7 +182,7 @@ def lost_process_errors():
             # being written, and Python would print a traceback of the exit.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         if isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION):
-            raise LostProcessError('another process of this run has ended') from None
+            raise LostProcessError('another rank has ended, so this one stops') from None
         raise
 
 

@@ -57,7 +57,9 @@ class ScheduleOptions:
 
     def __post_init__(self):
         if sorted(self.lr_steps) != list(self.lr_steps):
-            raise UserError(f'--lr-steps {",".join(f"{step:g}" for step in self.lr_steps)}: epochs must rise')
+            raise UserError(
+                f'--lr-steps {",".join(f"{step:g}" for step in self.lr_steps)}: epochs must be in ascending order'
+            )
         if self.lr_schedule == 'multistep' and not self.lr_steps:
             raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
 

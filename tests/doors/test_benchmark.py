@@ -1,0 +1,26 @@
+"""benchmark.py: options that cannot be."""
+
+import sys
+
+import pytest
+from helpers.commands import assert_user_error, call_here
+
+
+def benchmark(*options):
+    return [sys.executable, 'benchmark.py', *map(str, options)]
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        (('-b', '0'), '-b 0'),
+        (('-b', '8,8'), '-b 8,8'),
+        (('-b', '8', '-e', '0'), '-e 0'),
+        (('-b', '8', '--timeout', '0'), '--timeout 0'),
+        (('-b', '8', '-o', '/nowhere/out.json'), '--output /nowhere/out.json'),
+        (('-b', '8', '--executable', './nothing'), '--executable ./nothing'),
+        ((), '-b'),
+    ],
+)
+def test_bad_options(options, expected):
+    assert_user_error(call_here(*benchmark(*options)), expected)

@@ -1,0 +1,235 @@
+"""calibration.py: int8 networks from a checkpoint, and what runs them."""
+
+import hashlib
+import json
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
+from helpers.networks import random_arrays
+
+import train
+from imagenet.checkpoints.loading import LoadedNetwork
+from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
+from imagenet.common.errors import UserError
+from imagenet.common.modes import Mode
+from imagenet.common.options import with_changes
+from imagenet.inference.calibration import Quantizer, compare_predictions, rank_layers
+from imagenet.inference.fused_graph import network_of, relative_difference
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+from imagenet.runtime.compat import mx
+from models import build_unfused, get_model, initialize
+
+# Validation images are decoded as those of prediction.
+RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
+
+
+CALIBRATE = (*RUN, 'calibrate', '--seed', '1')
+
+
+# One process makes for all of them what they share.
+pytestmark = pytest.mark.xdist_group('quantization')
+
+
+@pytest.fixture(scope='module')
+def int8(trained, small_data, tmp_path_factory):
+    """The prefix of an int8 network made with all of the training images."""
+    folder = tmp_path_factory.mktemp('int8')
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', folder)
+    succeed_here(*CALIBRATE, *options, '--calib-images', '240', '-o', folder / 'net')
+    return folder / 'net-int8'
+
+
+def described(prefix):
+    return json.loads(prefix.with_suffix('.json').read_text())
+
+
+def test_description(int8, trained):
+    description = described(int8)
+    checkpoint = (trained / 'model_best.params').read_bytes()
+    assert description['made_from']['sha256'] == hashlib.sha256(checkpoint).hexdigest()
+    assert description['network']['num_layers'] == 18
+    assert description['calibration']['images'] == 240
+    assert len(description['calibration']['sha256']) == 64
+    assert description['validation']['examples'] == 70
+    assert description['validation']['instruction_set'] == processor.instruction_set().name
+    assert description['validation']['top1_float32'] - description['validation']['top1_int8'] <= 0.005
+    assert description['classes'][3] == '3_three'
+    assert description['input']['centre_crop'] == [32, 32]
+
+
+def test_validation_gives_what_the_description_says(int8, trained, small_data, tmp_path):
+    expected = described(int8)['validation']
+    for load, name in (
+        (int8, 'top1_int8'),
+        (f'{int8}.params', 'top1_int8'),
+        (trained / 'model_best.params', 'top1_float32'),
+    ):
+        succeed_here(*RUN, 'val', '--load', load, '--data-root', small_data, '--workspace', tmp_path)
+        assert read_report(tmp_path / 'report.json')['metrics']['val.top1'] == [pytest.approx(expected[name])]
+
+
+def test_prediction_and_benchmark(int8, trained, small_tree, tmp_path):
+    found = []
+    for load in (int8, trained / 'model_best.params'):
+        options = ('--mode', 'pred', '--load', load, '--data-pred', small_tree / 'val', '-o', tmp_path / 'found.json')
+        succeed_here('./runner', *SMALL, *options)
+        found.append([result['classes'][0]['name'] for result in json.loads((tmp_path / 'found.json').read_text())])
+    agreement = np.mean([ours == theirs for ours, theirs in zip(*found)])
+    assert agreement == pytest.approx(described(int8)['validation']['agreement'])
+    network = ('--num-layers', '18', '--image-shape', '3,32,32', '--data-val-resize', '32', '--device', 'cpu')
+    options = ('-b', '4', '-i', '3', '--mode', 'val', '--data-backend', 'synthetic', '--load', int8)
+    succeed_here(sys.executable, 'benchmark.py', *options, *network, '-o', tmp_path / 'sweep.json')
+    assert json.loads((tmp_path / 'sweep.json').read_text())['metrics']['1']['4']['val.total_ips'] > 0
+
+
+def test_ranges_follow_from_images_and_mode(int8, trained, small_data, tmp_path):
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    for mode, images, is_same in (('minmax', '240', True), ('entropy', '16', False)):
+        succeed_here(*CALIBRATE, *options, '--calib-images', images, '--calib-mode', mode, '-o', tmp_path / mode)
+        graph = (tmp_path / f'{mode}-int8-symbol.json').read_text()
+        assert (graph == Path(f'{int8}-symbol.json').read_text()) == is_same
+
+
+def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
+    """Weights of a feature that is always 0 do nothing; but if they dwarf all others, int8 has no levels left for these
+    and the network gives every image the same class."""
+    succeed_here(*training(small_data, tmp_path / 'run', '-e', '40', '--early-stop-top1', '0.6'))
+    arrays = mx.nd.load(str(tmp_path / 'run' / 'model_best.params'))
+    arrays['features.6.1.bn_add_relu.gamma'][0] = 0
+    arrays['features.6.1.bn_add_relu.beta'][0] = -1000
+    arrays['output.weight'][:, 0] = 1000 * arrays['output.weight'].abs().max()
+    write_arrays(tmp_path / 'net.params', arrays)
+    options = ('--load', tmp_path / 'net.params', '--data-root', small_data, '--workspace', tmp_path)
+    output = succeed_here(*CALIBRATE, *options, '--calib-images', '240', '--max-drop', '0.02')
+    description = described(tmp_path / 'net-int8')
+    quality = description['validation']
+    assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
+    assert description['in_float32'][0] == 'output.weight'
+    assert [line.split()[0] for line in output.splitlines() if 'returns to float32' in line] == description[
+        'in_float32'
+    ]
+
+
+@pytest.mark.parametrize('arch', [('resnetv15', 18), ('resnextv15', 50), ('xception', 50)])
+def test_every_layer_in_float32_is_the_network(tmp_path, arch):
+    args = network_args(tmp_path, *arch)
+    net = build_unfused(args)
+    images = mx.nd.random.normal(shape=(4, *args.image_shape))
+    quantizer = Quantizer(net, args.calib_mode, [images])
+    expected = net(images).asnumpy()
+
+    def difference(in_float32):
+        return relative_difference(network_of(*quantizer.quantize(in_float32))(images).asnumpy(), expected)
+
+    assert difference(quantizer.layers) < 1e-4
+    assert difference([]) > 1e-3
+    assert 'features.0.weight' in quantizer.layers
+    assert 'output.weight' in quantizer.layers
+
+
+def test_layers_that_matter_come_first(tmp_path):
+    """Weights of a channel that is always 0 do nothing; but where they dwarf all others, these have no levels left."""
+    args = network_args(tmp_path, 'resnetv15', 18)
+    net = build_unfused(args)
+    worst = 'features.4.1.body.2.weight'
+    arrays = canonical_arrays(net)
+    arrays['features.4.1.body.1.gamma'][0] = 0
+    arrays['features.4.1.body.1.beta'][0] = -1
+    arrays[worst][:, 0] = 100 * arrays[worst].abs().max()
+    set_canonical(net, arrays)
+    images = [mx.nd.random.normal(shape=(4, *args.image_shape))]
+    quantizer = Quantizer(net, args.calib_mode, images)
+    assert rank_layers(quantizer, net, images, SilentLog())[0] == worst
+
+
+class SilentLog:
+    def progress(self, *_):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self):
+        pass
+
+
+def network_args(folder, arch, num_layers):
+    """Options of a network with a file of random parameters."""
+    network = {'arch': arch, 'num_layers': num_layers, 'num_classes': 10, 'image_shape': (3, 64, 64)}
+    net = get_model(**network)
+    initialize(net, [mx.cpu()])
+    set_canonical(net, random_arrays(net))
+    write_arrays(folder / 'net.params', canonical_arrays(net))
+    args = train.parse_args(['--load', str(folder / 'net.params')])
+    return with_changes(args, **network)
+
+
+def test_comparison():
+    expected, found, labels = np.array([0, 1, 2, 3]), np.array([0, 1, 2, 2]), np.array([0, 1, 1, 3])
+    quality = compare_predictions(expected, found, labels)
+    assert quality == {'examples': 4, 'top1_float32': 0.75, 'top1_int8': 0.5, 'agreement': 0.75}
+
+
+class TestBadInput:
+    @pytest.fixture
+    def calibrate(self, trained, small_data, tmp_path):
+        options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+        return *CALIBRATE, *options, '-o', tmp_path / 'net'
+
+    def test_fewer_images_than_asked(self, calibrate):
+        assert_user_error(call_here(*calibrate, '--calib-images', '241'), '--calib-images 241', 'train.rec holds 240')
+
+    def test_options(self, calibrate, tmp_path):
+        for options, expected in (
+            (('--calib-images', '0'), '--calib-images 0'),
+            (('--max-drop', '-1'), '--max-drop -1'),
+            (('-o', tmp_path / 'none' / 'net'), 'no such folder'),
+            (('--data-val', tmp_path / 'none.rec'), 'none.rec'),
+            (('-H', 'host:2'), '-H with --mode calibrate'),
+        ):
+            assert_user_error(call_here(*calibrate, *options), expected)
+
+    def test_files_that_exist(self, int8, calibrate):
+        assert_user_error(call_here(*calibrate, '-o', str(int8)[: -len('-int8')]), 'this file exists', '-o')
+
+    def test_int8_of_int8(self, int8, calibrate):
+        assert_user_error(call_here(*calibrate, '--load', int8), 'for --mode val and pred')
+
+    def test_another_network(self, int8, small_data, tmp_path):
+        options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        result = call_here('./runner', *SMALL, *options, '--num-layers', '34')
+        assert_user_error(result, 'int8 file of another network', '--num-layers 34 instead of 18')
+
+    def test_damaged_and_missing_files(self, int8, small_data, tmp_path):
+        command = ('./runner', *SMALL, '--mode', 'val', '--data-root', small_data, '--workspace', tmp_path, '--load')
+        assert_user_error(call_here(*command, tmp_path / 'none-int8'), 'cannot read', '--mode calibrate')
+        copy = tmp_path / 'copy'
+        shutil.copytree(int8.parent, copy)
+        (copy / 'net-int8.params').write_bytes((copy / 'net-int8.params').read_bytes()[:-1])
+        assert_user_error(
+            call_here(*command, copy / 'net-int8'), 'net-int8.params is missing, damaged or of another network'
+        )
+        (copy / 'net-int8.json').write_text('[]')
+        assert_user_error(call_here(*command, copy / 'net-int8'), 'does not describe an int8 network')
+
+    def test_training(self, int8, small_data, tmp_path):
+        options = ('--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        assert_user_error(
+            call_here('./runner', *SMALL, *options), 'an int8 network works only with --mode val and pred'
+        )
+
+    @pytest.mark.parametrize('mode', [Mode.CALIBRATE, Mode.VAL])
+    def test_gpu(self, mode, int8):
+        load = LoadedNetwork.of('x.params' if mode is Mode.CALIBRATE else str(int8))
+        args = Namespace(mode=mode, device='gpu', gpus=(0,), load=load)
+        with pytest.raises(UserError, match='add --device cpu'):
+            train.check_inference_args(args)

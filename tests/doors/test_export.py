@@ -1,0 +1,121 @@
+"""export.py: files for other programs, run as those would."""
+
+import importlib
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
+
+from imagenet.common.errors import UserError
+from imagenet.inference import export
+from imagenet.input_pipeline.transforms import load_image
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime.compat import mx
+from models import build_unfused
+from train import parse_args
+
+# One process makes for all of them what they share.
+pytestmark = pytest.mark.xdist_group('export')
+# As conftest.SMALL, in the words of train.py.
+SMALL_NETWORK = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--num-classes', '10')
+ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
+
+
+@pytest.fixture(scope='module')
+def exported(trained, small_data, tmp_path_factory):
+    """What the names of exported files begin with, and what was printed."""
+    prefix = tmp_path_factory.mktemp('exported') / 'net'
+    options = ('--mode', 'export', '--load', trained / 'model_best.params', '--data-root', small_data, '-o', prefix)
+    printed = [succeed_here('./runner', *SMALL, *options, '--format', format_) for format_ in ENDINGS]
+    return prefix, printed
+
+
+@pytest.fixture(scope='module')
+def images_and_logits(trained, small_tree):
+    """Seven photographs of digits, and what the checkpoint's plain network says about them."""
+    args = parse_args([*SMALL_NETWORK, '--load', str(trained / 'model_best.params')])
+    paths = sorted((small_tree / 'val').glob('*/*'))[::10]
+    images = np.concatenate([load_image(path, args) for path in paths])
+    return images, build_unfused(args)(mx.nd.array(images)).asnumpy()
+
+
+def assert_same(found, expected):
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_symbol(exported, images_and_logits):
+    prefix, _ = exported
+    images, expected = images_and_logits
+    with pytest.warns(UserWarning, match='Cannot decide type'):
+        net = mx.gluon.SymbolBlock.imports(f'{prefix}-symbol.json', ['data'], f'{prefix}-0000.params')
+    for size in (7, 1, 4):
+        assert_same(net(mx.nd.array(images[:size])).asnumpy(), expected[:size])
+
+
+def test_onnx(exported, images_and_logits):
+    prefix, _ = exported
+    images, expected = images_and_logits
+    session = onnxruntime.InferenceSession(f'{prefix}.onnx')
+    assert [value.name for value in session.get_inputs()] == ['data']
+    for size in (7, 1, 4):
+        (found,) = session.run(None, {'data': images[:size]})
+        assert_same(found, expected[:size])
+
+
+def test_symbol_loads_again(exported, trained, small_data, tmp_path):
+    prefix, _ = exported
+    accuracies = []
+    for load in (f'{prefix}-0000.params', trained / 'model_best.params'):
+        options = ('--mode', 'val', '--load', load, '--data-root', small_data, '--workspace', tmp_path)
+        succeed_here('./runner', *SMALL, *options)
+        accuracies.append(read_report(tmp_path / 'report.json')['metrics']['val.top1'])
+    assert accuracies[0] == accuracies[1]
+
+
+def test_what_stands_beside_it(exported):
+    prefix, printed = exported
+    for (format_, endings), output in zip(ENDINGS.items(), printed):
+        assert f'wrote {", ".join(f"{prefix}{ending}" for ending in endings)}' in output
+        assert 'logits for 8 images of' in output
+        about = json.loads(prefix.with_name(f'net-{format_}-about.json').read_text())
+        assert about['classes'][:2] == ['0_zero', '1_one']
+        assert about['input']['mean'] == [123.68, 116.779, 103.939]
+        assert about['input']['shorter_side'] == 32
+        assert about['compared']['relative_difference'] < 1e-4
+    assert len(list(prefix.parent.iterdir())) == 5
+
+
+def test_without_data(trained, tmp_path):
+    """Random images serve as well; and a GPU's form of the options makes no difference."""
+    options = ('--mode', 'export', '--load', trained / 'model_best.params', '-o', tmp_path / 'net')
+    output = succeed_here('./runner', *SMALL, *options, '--input-layout', 'NHWC', '--image-shape', '4,32,32')
+    assert '8 random images' in output
+    assert json.loads((tmp_path / 'net-symbol-about.json').read_text())['input']['layout'] == 'NCHW'
+
+
+@pytest.mark.parametrize('format_', ENDINGS)
+def test_files_that_exist(exported, trained, format_):
+    prefix, _ = exported
+    before = prefix.with_name(f'net{ENDINGS[format_][0]}').read_bytes()
+    options = ('--mode', 'export', '--load', trained / 'model_best.params', '-o', prefix, '--format', format_)
+    assert_user_error(call_here('./runner', *SMALL, *options), 'this file exists', '-o')
+    assert prefix.with_name(f'net{ENDINGS[format_][0]}').read_bytes() == before
+
+
+def test_bad_input(trained, tmp_path):
+    command = ('./runner', *SMALL, '--mode', 'export', '-o', tmp_path / 'net', '--load')
+    assert_user_error(call_here(*command, tmp_path / 'none.params'), 'none.params')
+    assert_user_error(call_here(*command, trained / 'model_best.params', '--num-layers', '34'), 'another network')
+    assert_user_error(
+        call_here(*command, trained / 'model_best.params', '-o', tmp_path / 'none' / 'net'), 'no such folder'
+    )
+    assert_user_error(call_here(*command[:-3]), '--mode export needs a network')
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='needs onnx and onnxruntime: pip install -r requirements/onnx.txt'):
+        export.check_export(tmp_path / 'net', 'onnx')

@@ -1,0 +1,48 @@
+"""Small image trees, and what record files hold."""
+
+import os
+
+import cv2
+import numpy as np
+
+from imagenet.runtime.compat import mx
+
+FILES = ['classes.txt', 'train.idx', 'train.lst', 'train.rec', 'val.idx', 'val.lst', 'val.rec']
+
+
+def read_records(folder, split):
+    """(label, encoded image) of every record."""
+    reader = mx.recordio.MXIndexedRecordIO(str(folder / f'{split}.idx'), str(folder / f'{split}.rec'), 'r')
+    records = [mx.recordio.unpack(reader.read_idx(key)) for key in sorted(reader.keys)]
+    return [(int(header.label), image) for header, image in records]
+
+
+def random_image(height, width, seed=0):
+    """Smooth colours, which a JPEG keeps."""
+    colours = np.random.RandomState(seed).randint(0, 256, (3, 3, 3), dtype=np.uint8)
+    return cv2.resize(colours, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def write_image(path, height=24, width=32, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), random_image(height, width, seed))
+    return path
+
+
+def write_classes(root, counts):
+    """A tree of as many images as the counts say, by class; all differ."""
+    for number, (name, count) in enumerate(counts.items()):
+        for index in range(count):
+            write_image(root / name / f'{index}.jpg', seed=1000 * number + index)
+    return root
+
+
+def link_copies(source, folder, count):
+    """Many files that take no room."""
+    folder.mkdir(parents=True)
+    for index in range(count):
+        os.link(source, folder / f'{index:06}.jpg')
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

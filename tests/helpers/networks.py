@@ -1,0 +1,64 @@
+"""Networks with random values in every parameter, for the tests of models.py and checkpoints."""
+
+import numpy as np
+
+import models
+from imagenet.checkpoints import parameters
+from imagenet.runtime.compat import mx
+
+# Every architecture, at the depths that differ in kind.
+NETWORKS = [
+    ('resnetv1', 18),
+    ('resnetv1', 50),
+    ('resnetv15', 34),
+    ('resnetv15', 50),
+    ('resnextv1', 50),
+    ('resnextv15', 50),
+    ('xception', 50),
+]
+CHANNELS_LAST = {f'{name}_layout': 'NHWC' for name in ('input', 'conv', 'batchnorm', 'pooling')}
+
+
+def make(**settings):
+    """A network whose values are to be set: its weights are 0."""
+    settings = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 32, 32), **settings}
+    net = models.get_model(**settings)
+    models.allocate(net, [mx.cpu()])
+    return net
+
+
+def make_initialized(**settings):
+    """A network with the recipe's initial values."""
+    net = make(**settings)
+    models.initialize(net, [mx.cpu()])
+    return net
+
+
+def random_arrays(net, seed=0):
+    """Canonical arrays that give logits of a usual size: no gamma is 0, no statistics are those of the start."""
+    random = np.random.Generator(np.random.SFC64(seed))
+    arrays = {}
+    for name, shape in parameters.canonical_shapes(net).items():
+        if name.endswith('weight'):
+            values = random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        elif name.endswith(('gamma', 'running_var')):
+            values = random.uniform(0.5, 1.5, shape)
+        else:
+            values = random.uniform(-0.2, 0.2, shape)
+        arrays[name] = mx.nd.array(values)
+    return arrays
+
+
+def random_images(count=2, size=32, seed=1):
+    return mx.nd.array(np.random.RandomState(seed).standard_normal((count, 3, size, size)))
+
+
+def as_input(images, net):
+    """Images `(N, 3, H, W)` as a network takes them."""
+    if net.input_channels == 4:
+        images = mx.nd.concat(images, mx.nd.zeros((images.shape[0], 1, *images.shape[2:])), dim=1)
+    return images if net.input_layout == 'NCHW' else images.transpose((0, 2, 3, 1))
+
+
+def relative_difference(found, expected):
+    return float(((found - expected).norm() / expected.norm()).asscalar())

@@ -1,0 +1,38 @@
+"""Finding, watching and waiting for the processes of a run."""
+
+import psutil
+from helpers.patience import wait_until
+
+
+def processes_of(workspace):
+    """Every process whose command names the workspace."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(workspace) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def worker(workspace, rank):
+    """The train.py of a rank."""
+    for process in processes_of(workspace):
+        is_worker = process.cmdline()[1].endswith('train.py')
+        if is_worker and process.environ().get('HOROVOD_RANK') == str(rank):
+            return process
+    raise AssertionError(f'no rank {rank} in {workspace}')
+
+
+def read_until(process, beginning):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(beginning):
+            return ''.join(lines)
+    raise AssertionError(f'"{beginning}" never came:\n{"".join(lines)}')
+
+
+def assert_nothing_is_left(workspace):
+    wait_until(lambda: not processes_of(workspace))

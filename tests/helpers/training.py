@@ -1,0 +1,30 @@
+"""A training step with options as train.py parses them."""
+
+import argparse
+
+from imagenet.common.options import pick
+from imagenet.training.optimizer import OptimizerOptions, add_optimization_args, make_optimizer
+from imagenet.training.step import StepOptions, TrainingStep
+
+BATCH = 16
+
+
+def make_args(**changes):
+    parser = argparse.ArgumentParser()
+    add_optimization_args(parser)
+    args = parser.parse_args([])
+    settings = {'lr': 0.1, 'dtype': 'float32', 'seed': 3, 'batch_size': BATCH, 'num_classes': 10, 'no_metrics': False}
+    for name, value in {**settings, **changes}.items():
+        setattr(args, name, value)
+    return args
+
+
+def make_step(args, net, devices):
+    return TrainingStep(net, devices, make_optimizer(pick(OptimizerOptions, args)), pick(StepOptions, args))
+
+
+def freeze_batch_norm(block):
+    if hasattr(block, '_kwargs') and 'use_global_stats' in block._kwargs:
+        block._kwargs['use_global_stats'] = True
+    for child in block._children.values():
+        freeze_batch_norm(child)

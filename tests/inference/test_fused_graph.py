@@ -1,0 +1,67 @@
+"""fused_graph.py: fused graphs that compute what the plain network does."""
+
+import numpy as np
+import pytest
+from helpers.networks import random_arrays
+
+from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
+from imagenet.common.options import with_changes
+from imagenet.inference import fused_graph
+from imagenet.inference.fused_graph import example_images, fuse, relative_difference
+from imagenet.runtime.compat import mx
+from models import build_unfused, get_model, initialize, model_options
+from train import parse_args
+
+
+def options(path, **changes):
+    network = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 64, 64), 'input_layout': 'NHWC'}
+    args = parse_args(['--load', str(path), '--fuse-bn-relu', '1'])
+    return with_changes(args, **{**network, **changes})
+
+
+def saved_network(path, **changes):
+    """A plain network with random parameters, running statistics included, and its file."""
+    net = get_model(**model_options(with_changes(options(path, **changes), device='cpu')))
+    initialize(net, [mx.cpu()])
+    set_canonical(net, random_arrays(net))
+    write_arrays(path, canonical_arrays(net))
+    return net
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        # A single pixel is left of these.
+        {'image_shape': (3, 32, 32)},
+        {'input_layout': 'NCHW', 'image_shape': (4, 48, 32)},
+        {'num_layers': 50},
+        {'arch': 'resnextv15', 'num_layers': 50},
+        {'arch': 'xception'},
+        {'conv_layout': 'NHWC', 'batchnorm_layout': 'NHWC', 'pooling_layout': 'NHWC'},
+    ],
+)
+def test_fused_graph_computes_the_same(tmp_path, changes):
+    path = tmp_path / 'net.params'
+    plain = saved_network(path, **changes)
+    args = options(path, **changes)
+    example = example_images(args.image_shape, args.input_layout)
+    net, note = fuse(build_unfused(args), example)
+    assert note is None
+    for batch_size in (1, 7, 3):
+        images = mx.nd.random.normal(shape=(batch_size, *example.shape[1:]))
+        logits = net(images)
+        assert relative_difference(logits.asnumpy(), plain(images).asnumpy()) < 1e-4
+        # What comes out can be computed with.
+        np.testing.assert_allclose(mx.nd.softmax(logits).sum(axis=1).asnumpy(), 1, rtol=1e-5)
+
+
+def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypatch):
+    """Nothing is as exact as this wants it."""
+    path = tmp_path / 'net.params'
+    saved_network(path)
+    monkeypatch.setattr(fused_graph, 'TOLERANCE', 0)
+    args = options(path)
+    net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
+    assert net is None
+    assert 'it is computed as it is' in note

@@ -1,0 +1,95 @@
+"""scripts/check_dataset.py in processes: interrupted, on a full disk, and with names that are not text."""
+
+import os
+import pty
+import shutil
+import signal
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from helpers.commands import assert_user_error, call
+
+from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
+from imagenet.datasets.class_names import read_class_names
+from imagenet.datasets.records import pack_image
+
+COMMAND = [sys.executable, 'scripts/check_dataset.py']
+
+
+@pytest.fixture
+def folder(small_data, tmp_path):
+    return shutil.copytree(small_data, tmp_path / 'data')
+
+
+def check(*arguments, **settings):
+    return call(*COMMAND, *arguments, **settings)
+
+
+def write_records(folder, keys, data, split='val'):
+    begins = np.cumsum([0, *map(len, data)])
+    (folder / f'{split}.rec').write_bytes(b''.join(data))
+    (folder / f'{split}.idx').write_text(''.join(f'{key}\t{begin}\n' for key, begin in zip(keys, begins)))
+
+
+def edit_index(folder, edit):
+    """Applies a function to the list of the lines of the validation split's index."""
+    path = folder / 'val.idx'
+    lines = path.read_text().splitlines()
+    edit(lines)
+    path.write_text(''.join(f'{line}\n' for line in lines))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def assert_well(folder):
+    """In this process, which does not take a second to start."""
+    checked = [
+        CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
+        for path in find_record_files(folder)
+    ]
+    assert [problem for file in checked for problem in file.problems] == []
+
+
+def test_copy_that_cannot_be_written_leaves_nothing(folder):
+    edit_index(folder, lambda lines: lines.pop())
+    command = ' '.join(['ulimit -f 64; exec', *COMMAND, '"$0" --repair "$1"'])
+    result = call('bash', '-c', command, folder, folder.parent / 'new')
+    assert_user_error(result, f'{folder.parent}/new: cannot make this copy (File too large)')
+    assert sorted(path.name for path in folder.parent.iterdir()) == ['data']
+
+
+def test_odd_names(small_data, tmp_path):
+    folder = tmp_path / os.fsdecode(b"two  words'\xff\xe9")
+    shutil.copytree(small_data, folder)
+    edit_index(folder, lambda lines: lines.pop())
+    assert check(folder, '--repair', tmp_path / 'ü').returncode == 1
+    assert_well(tmp_path / 'ü')
+
+
+def test_interrupt(start, tmp_path):
+    """The progress bar is on the terminal while images are decoded that take half a minute together."""
+    _, image = cv2.imencode('.png', np.zeros((3000, 3000, 3), dtype=np.uint8))
+    write_records(tmp_path, range(1000), [pack_image(key, 0, image.tobytes()) for key in range(1000)], 'train')
+    master, terminal = pty.openpty()
+    command = [*COMMAND, tmp_path, '--repair', tmp_path / 'new']
+    process = start(*command, stderr=terminal, text=False)
+    os.close(terminal)
+    shown = b''
+    while shown.count(b'train.rec') < 2:
+        shown += os.read(master, 4096)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    except OSError:  # the other end of a pseudo-terminal is closed
+        pass
+    os.close(master)
+    assert process.returncode == 130
+    assert output == b''
+    assert b'Traceback' not in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['train.idx', 'train.rec']

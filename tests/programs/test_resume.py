@@ -1,0 +1,209 @@
+"""checkpoints and stop_signals.py: a run that is stopped in any way goes on as if it had not been."""
+
+import json
+import shutil
+import signal
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed
+from helpers.patience import wait_until
+from helpers.processes import read_until, worker
+
+from imagenet.checkpoints.manifest import read_manifest
+from imagenet.common.files import file_sha256
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+
+pytestmark = pytest.mark.usefixtures('device')
+
+
+OPTIONS = (
+    '-e',
+    '4',
+    '--warmup-epochs',
+    '1',
+    '--seed',
+    '7',
+    '--mixup',
+    '0.2',
+    '--ema-decay',
+    '0.9',
+    '--disp-batches',
+    '5',
+)
+
+
+# Files that hold numbers alone, and must be the same whatever happened to the run.
+FINAL_FILES = [
+    'model_best.params',
+    'model_ema_best.params',
+    *(f'model_resume_0004_000000_{part}.params' for part in ('parameters', 'optimizer', 'average')),
+]
+
+
+EXACT_METRICS = ('train.loss', 'train.top1', 'val.loss', 'val.top1', 'ema.top1', 'ema.loss')
+
+
+def command(data, workspace, *options):
+    return ('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *OPTIONS, *options)
+
+
+def stop_at(line, number, process):
+    """Sends a run a signal when it prints a line, and returns its exit code and output."""
+    beginning = read_until(process, line)
+    process.send_signal(number)
+    rest, _ = process.communicate()
+    return process.returncode, beginning + rest
+
+
+def outcome(workspace):
+    metrics = read_report(workspace / 'report.json')['metrics']
+    return {name: metrics[name] for name in EXACT_METRICS}, {
+        name: file_sha256(workspace / name) for name in FINAL_FILES
+    }
+
+
+@pytest.mark.parametrize('backend', ['mxnet', 'dali-cpu'])
+@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
+def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, backend):
+    options = ('--data-backend', backend)
+    succeed(*command(small_data, tmp_path / 'whole', *options))
+    expected = outcome(tmp_path / 'whole')
+    assert len(expected[0]['train.loss']) == 4
+
+    process = start(*command(small_data, tmp_path / 'killed', *options))
+    code, _ = stop_at('epoch 3 step 5/', signal.SIGKILL, process)
+    assert code == -signal.SIGKILL
+    again = succeed(*command(small_data, tmp_path / 'killed', *options))
+    assert 'resuming from' in again
+    assert '2 of 4 epochs and 0 steps are done' in again
+    assert outcome(tmp_path / 'killed') == expected
+
+    # In the middle of an epoch, and then again in another one.
+    for line in ('epoch 2 step 5/', 'epoch 3 step 10/'):
+        process = start(*command(small_data, tmp_path / 'stopped', *options))
+        code, output = stop_at(line, signal.SIGTERM, process)
+        assert code == 0
+        assert 'stopped by SIGTERM in epoch' in output
+        assert output.rstrip().endswith('the same command resumes it')
+    succeed(*command(small_data, tmp_path / 'stopped', *options))
+    assert outcome(tmp_path / 'stopped') == expected
+    assert len((tmp_path / 'stopped' / 'dllogger_log.log').read_text().splitlines()) > 50
+
+
+@pytest.fixture(scope='module')
+def half_done(small_data, tmp_path_factory):
+    """A workspace after two of four epochs."""
+    workspace = tmp_path_factory.mktemp('half')
+    output = succeed(*command(small_data, workspace, '--run-epochs', '2'))
+    assert '2 of 4 epochs are done; the same command resumes it' in output
+    return workspace
+
+
+@pytest.fixture
+def workspace(half_done, tmp_path):
+    return shutil.copytree(half_done, tmp_path / 'run')
+
+
+@pytest.mark.gpus(2)
+def test_two_processes_go_on(small_data, workspace):
+    output = succeed(*command(small_data, workspace, '-n', '2', '-b', '8', '--run-epochs', '1'))
+    assert 'resuming from' in output
+    assert 'epoch 3/4' in output
+    assert '3 of 4 epochs are done' in output
+
+
+def test_second_run_in_a_workspace(start, small_data, workspace):
+    process = start(*command(small_data, workspace, '-e', '4000'))
+    read_until(process, 'epoch 3 step')
+    assert_user_error(call(*command(small_data, workspace)), workspace, 'in use by another run')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.gpus(2)
+def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
+    """A signal to one of them stops both."""
+    process = start(*command(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '300'))
+    read_until(process, 'epoch 2 step')
+    worker(tmp_path, 1).send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert 'stopped by' in output
+    assert (tmp_path / 'model_resume.json').exists()
+
+
+ENDLESS_STEP = """
+import threading
+from imagenet.training.stop_signals import StopRequest
+with StopRequest().listening():
+    print('listening', flush=True)
+    threading.Event().wait()
+"""
+
+
+def ends_the_process(pid, number):
+    """Whether a signal has its default action in a process: neither ignored nor handled; see proc(5)."""
+    lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+    masks = (int(line.split()[1], 16) for line in lines if line.startswith(('SigIgn', 'SigCgt')))
+    return not any(mask >> (number - 1) & 1 for mask in masks)
+
+
+@pytest.mark.only_on_cpu('it is about signals')
+def test_second_signal_stops_at_once(start):
+    """The first is waited for until the end of a step, which here never comes."""
+    process = start(sys.executable, '-c', ENDLESS_STEP)
+    read_until(process, 'listening')
+    process.send_signal(signal.SIGTERM)
+    # What comes right after it is taken for the same request.
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: ends_the_process(process.pid, signal.SIGTERM), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == -signal.SIGTERM
+
+
+class TestEnds:
+    def test_full_disk(self, small_data, workspace):
+        """The old checkpoint survives, and the run ends with one line."""
+        limit = (workspace / 'model_resume_0002_000000_parameters.params').stat().st_size // 2
+        run = f'ulimit -f {limit // 1024}; exec "$@"'
+        result = call('bash', '-c', run, 'bash', *command(small_data, workspace))
+        assert_user_error(result, 'cannot write')
+        assert read_manifest(workspace / 'model_resume.json')[0].epoch == 2
+
+
+class TestOptions:
+    def test_mixed_precision(self, device, small_data, tmp_path):
+        """bfloat16 on a CPU that has it: it learns as float32 does, and is not float32."""
+        options = ('--amp', '--mixup', '0', '-e', '2', '-l', '0.5')
+        if device == 'cpu' and processor.instruction_set().bfloat16 is None:
+            assert_user_error(call(*command(small_data, tmp_path / 'amp', *options)), '--amp: bfloat16 needs AVX-512')
+            return
+        succeed(*command(small_data, tmp_path / 'amp', *options))
+        succeed(*command(small_data, tmp_path / 'plain', *options[1:]))
+        amp, plain = (
+            read_report(tmp_path / name / 'report.json')['metrics']['train.loss'] for name in ('amp', 'plain')
+        )
+        assert amp != plain
+        assert amp[1] == pytest.approx(plain[1], rel=0.1)
+
+
+@pytest.mark.only_on_cpu('a CPU left it')
+def test_workspace_of_an_older_version(small_data, tmp_path):
+    """Left in the middle of epoch 2 by the version before the package `imagenet/`, with what that one went on to.
+
+    Only the first 4 channels of each layer are not 0, which keeps it small: such a network learns as any other does,
+    and the rest of it stays 0.
+    """
+    data = PROJECT / 'tests' / 'data'
+    with tarfile.open(data / 'stopped_run.tar.xz') as archive:
+        archive.extractall(tmp_path)
+    options = ('-b', '16', '-e', '3', '-l', '0.5', '--warmup-epochs', '1', '--seed', '7')
+    options += ('--ema-decay', '0.9', '--mixup', '0.2', '--data-backend', 'dali-cpu')
+    output = succeed('./runner', *SMALL, *options, '--data-root', small_data, '--workspace', tmp_path)
+    assert '1 of 3 epochs and 6 steps are done' in output
+    metrics = read_report(tmp_path / 'report.json')['metrics']
+    for name, values in json.loads((data / 'stopped_run.json').read_text()).items():
+        assert metrics[name] == pytest.approx(values, rel=1e-3), name

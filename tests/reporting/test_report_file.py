@@ -1,0 +1,58 @@
+"""report_file.py and files.py: written completely, and read back."""
+
+import json
+
+import jsonschema
+import pytest
+from helpers.commands import PROJECT
+
+from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
+from imagenet.reporting.report_file import Report, read_report
+
+
+@pytest.fixture
+def saved(tmp_path):
+    report = Report('resnetv15-18', 2, ['train.py', '--seed', '1'])
+    for epoch in range(3):
+        report.add('train', {'loss': 2.0 - epoch, 'top1': 0.3 * epoch, 'total_ips': 100.0})
+        report.add('val', {'top1': 0.25 * epoch})
+    report.total_duration = 12.5
+    path = tmp_path / 'report.json'
+    report.save(path)
+    return path
+
+
+def test_content(saved):
+    assert read_report(saved) == {
+        'version': 1,
+        'model': 'resnetv15-18',
+        'ngpus': 2,
+        'total_duration': 12.5,
+        'cmd': ['train.py', '--seed', '1'],
+        'metrics': {
+            'train.loss': [2.0, 1.0, 0.0],
+            'train.top1': [0.0, 0.3, 0.6],
+            'train.total_ips': [100.0, 100.0, 100.0],
+            'val.top1': [0.0, 0.25, 0.5],
+        },
+    }
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(saved):
+    before = saved.read_text()
+
+    def fail(temporary):
+        temporary.write_text('half')
+        raise OSError(28, 'No space left on device')
+
+    with pytest.raises(UserError, match=r'report\.json: cannot write this file \(No space left on device\)'):
+        write_atomically(saved, fail)
+    assert saved.read_text() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_every_report_is_valid_under_the_schema(trained):
+    schema = json.loads((PROJECT / 'imagenet' / 'reporting' / 'report_schema.json').read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(json.loads((trained / 'report.json').read_text()), schema)
