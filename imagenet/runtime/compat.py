@@ -8,11 +8,13 @@ so that a program that only prints its help does not wait for it.
 import ctypes
 import faulthandler
 import importlib
+import importlib.util
 import os
 import signal
 import sys
 import types
 import warnings
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -51,7 +53,7 @@ def load_mxnet():
         os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _hidden('scipy'):
         # They are about invalid escape sequences and deprecated aliases in MXNet's sources. A user cannot fix them.
         warnings.simplefilter('ignore')
         try:
@@ -62,6 +64,23 @@ def load_mxnet():
             ) from error
     show_where_it_crashes()
     return mxnet
+
+
+@contextmanager
+def _hidden(package):
+    """Make a package look missing in the block, unless it is already loaded.
+
+    MXNet imports SciPy for sparse arrays and for calibration. This takes a fifth of the time of loading MXNet, and then
+    MXNet warns about SciPy's deprecated names with each new array.
+    """
+    is_loaded = package in sys.modules
+    if not is_loaded:
+        sys.modules[package] = None
+    try:
+        yield
+    finally:
+        if not is_loaded:
+            del sys.modules[package]
 
 
 def show_where_it_crashes():
@@ -83,7 +102,10 @@ def start_mixed_precision(dtype):
 
 def load_quantization():
     """Return MXNet's module for making int8 graphs, which `mx` does not import."""
-    return importlib.import_module('mxnet.contrib.quantization')
+    quantization = importlib.import_module('mxnet.contrib.quantization')
+    if importlib.util.find_spec('scipy') is not None:
+        quantization.stats = importlib.import_module('scipy.stats')
+    return quantization
 
 
 def load_onnx_exporter():
