@@ -156,7 +156,7 @@ def check(args):
     print_files(checked)
     print_histogram(checked, classes)
     print_problems(problems)
-    verdict = f'problems found: {len(problems)}' if problems else 'all is well'
+    verdict = f'problems found: {len(problems)}' if problems else 'no problems found'
     print(f'{args.path}: {verdict}; records read: {sum(len(file.records) for file in checked)}')
     if args.repair and all(problem.kind == 'empty class' for problem in problems):
         print(f'{args.repair}: not written, because a copy would fix nothing')

@@ -74,10 +74,6 @@ class RunLog:
         self._text = logging.getLogger('imagenet')
         self._text.setLevel(logging.INFO if is_writer else logging.CRITICAL + 1)
         self._text.propagate = False
-        # Of an earlier run in this process.
-        for handler in [*self._text.handlers]:
-            self._text.removeHandler(handler)
-            handler.close()
         self._lines = self._board = None
         if is_writer:
             mode = 'a' if is_resumed else 'w'

@@ -202,7 +202,7 @@ class TestBadInput:
         assert_user_error(call_here(*calibrate, '-o', str(int8)[: -len('-int8')]), 'this file exists', '-o')
 
     def test_int8_of_int8(self, int8, calibrate):
-        assert_user_error(call_here(*calibrate, '--load', int8), 'for --mode val and pred')
+        assert_user_error(call_here(*calibrate, '--load', int8), 'works only with --mode val and pred')
 
     def test_another_network(self, int8, small_data, tmp_path):
         options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)

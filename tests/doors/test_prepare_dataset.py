@@ -94,12 +94,6 @@ def test_training_images_are_shuffled_by_the_seed(small_tree, tmp_path):
     assert sorted(orders[0]) not in orders
 
 
-def test_shuffling_leaves_no_order(large_data):
-    """Of two images that follow each other, the second is as often a later one of the tree as an earlier one."""
-    order = np.argsort(np.argsort(paths_in_list(large_data, 'train')))
-    assert 0.45 < (np.diff(order) > 0).mean() < 0.55
-
-
 def test_val_fraction_takes_its_part_of_each_class(tmp_path):
     counts = {'a': 20, 'b': 7, 'c': 3, 'd': 2}
     raw = write_classes(tmp_path / 'raw', counts)

@@ -2,10 +2,11 @@
 
 import importlib.machinery
 import importlib.util
-import io
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
@@ -41,8 +42,12 @@ def call_here(*command, env=None):
     program, *options = (str(part) for part in command)
     if Path(program).name.startswith('python'):
         program, *options = options
-    output, errors = io.StringIO(), io.StringIO()
+    # Files, as some programs use what only files can do.
+    output, errors = (tempfile.TemporaryFile('w+', encoding='utf-8', errors='surrogateescape') for _ in range(2))
+    log = logging.getLogger('imagenet')
     changes = [
+        mock.patch.object(log, 'handlers', []),
+        mock.patch.object(log, 'propagate', False),
         mock.patch.dict(os.environ, env or {}),
         mock.patch.object(sys, 'argv', [program, *options]),
         mock.patch.object(os, 'execve', _replace),
@@ -50,7 +55,7 @@ def call_here(*command, env=None):
         redirect_stdout(output),
         redirect_stderr(errors),
     ]
-    with ExitStack() as stack:
+    with output, errors, ExitStack() as stack:
         for change in changes:
             stack.enter_context(change)
         try:
@@ -60,7 +65,13 @@ def call_here(*command, env=None):
             code = end.code or 0
         except ReplacedError as replaced:
             return call_here(*replaced.args[0], env=replaced.args[1])
-    return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
+        return subprocess.CompletedProcess(command, code, _content(output), _content(errors))
+
+
+def _content(file):
+    file.flush()
+    file.seek(0)
+    return file.read()
 
 
 def load_program(path):

@@ -136,6 +136,12 @@ def test_odd_names(split_tree, tmp_path):
     assert len(read_records(tmp_path / 'out', 'val')) == 10
 
 
+def test_shuffling_leaves_no_order(large_data):
+    """Of two images that follow each other, the second is as often a later one of the tree as an earlier one."""
+    order = np.argsort(np.argsort(paths_in_list(large_data, 'train')))
+    assert 0.45 < (np.diff(order) > 0).mean() < 0.55
+
+
 def test_killed_run_goes_on(start, large_tree, large_data, tmp_path):
     """Three runs, two of them killed, make the files of one."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
