@@ -1,8 +1,19 @@
-"""An int8 network in benchmark.py, and one process at a time."""
+"""`--mode calibrate`: int8 networks from a checkpoint, and the commands that run them."""
 
+import hashlib
+import json
+import shutil
 import sys
+from pathlib import Path
 
-from helpers.commands import SMALL, assert_user_error, call
+import numpy as np
+import pytest
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
+
+from imagenet.checkpoints.parameters import write_arrays
+from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
+from imagenet.runtime.compat import mx
 
 # Validation images are decoded as those of prediction.
 RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
@@ -11,8 +22,139 @@ RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
 CALIBRATE = (*RUN, 'calibrate', '--seed', '1')
 
 
+# One process makes for all of them what they share.
+pytestmark = pytest.mark.xdist_group('quantization')
+
+
+@pytest.fixture(scope='module')
+def int8(trained, small_data, tmp_path_factory):
+    """The prefix of an int8 network made with all of the training images."""
+    folder = tmp_path_factory.mktemp('int8')
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', folder)
+    succeed_here(*CALIBRATE, *options, '--calib-images', '240', '-o', folder / 'net')
+    return folder / 'net-int8'
+
+
+def described(prefix):
+    return json.loads(prefix.with_suffix('.json').read_text())
+
+
+def test_description(int8, trained):
+    description = described(int8)
+    checkpoint = (trained / 'model_best.params').read_bytes()
+    assert description['made_from']['sha256'] == hashlib.sha256(checkpoint).hexdigest()
+    assert description['network']['num_layers'] == 18
+    assert description['calibration']['images'] == 240
+    assert len(description['calibration']['sha256']) == 64
+    assert description['validation']['examples'] == 70
+    assert description['validation']['instruction_set'] == processor.instruction_set().name
+    assert description['validation']['top1_float32'] - description['validation']['top1_int8'] <= 0.005
+    assert description['classes'][3] == '3_three'
+    assert description['input']['centre_crop'] == [32, 32]
+
+
+def test_validation_gives_what_the_description_says(int8, trained, small_data, tmp_path):
+    expected = described(int8)['validation']
+    for load, name in (
+        (int8, 'top1_int8'),
+        (f'{int8}.params', 'top1_int8'),
+        (trained / 'model_best.params', 'top1_float32'),
+    ):
+        succeed_here(*RUN, 'val', '--load', load, '--data-root', small_data, '--workspace', tmp_path)
+        assert read_report(tmp_path / 'report.json')['metrics']['val.top1'] == [pytest.approx(expected[name])]
+
+
+def test_prediction_and_benchmark(int8, trained, small_tree, tmp_path):
+    found = []
+    for load in (int8, trained / 'model_best.params'):
+        options = ('--mode', 'pred', '--load', load, '--data-pred', small_tree / 'val', '-o', tmp_path / 'found.json')
+        succeed_here('./runner', *SMALL, *options)
+        found.append([result['classes'][0]['name'] for result in json.loads((tmp_path / 'found.json').read_text())])
+    agreement = np.mean([ours == theirs for ours, theirs in zip(*found)])
+    assert agreement == pytest.approx(described(int8)['validation']['agreement'])
+    network = ('--num-layers', '18', '--image-shape', '3,32,32', '--data-val-resize', '32', '--device', 'cpu')
+    options = ('-b', '4', '-i', '3', '--mode', 'val', '--data-backend', 'synthetic', '--load', int8)
+    succeed_here(sys.executable, 'benchmark.py', *options, *network, '-o', tmp_path / 'sweep.json')
+    assert json.loads((tmp_path / 'sweep.json').read_text())['metrics']['1']['4']['val.total_ips'] > 0
+
+
+def test_ranges_follow_from_images_and_mode(int8, trained, small_data, tmp_path):
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    for mode, images, is_same in (('minmax', '240', True), ('entropy', '16', False)):
+        succeed_here(*CALIBRATE, *options, '--calib-images', images, '--calib-mode', mode, '-o', tmp_path / mode)
+        graph = (tmp_path / f'{mode}-int8-symbol.json').read_text()
+        assert (graph == Path(f'{int8}-symbol.json').read_text()) == is_same
+
+
+def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
+    """Weights of a feature that is always 0 do nothing; but if they dwarf all others, int8 has no levels left for these
+    and the network gives every image the same class."""
+    succeed_here(*training(small_data, tmp_path / 'run', '-e', '40', '--early-stop-top1', '0.6'))
+    arrays = mx.nd.load(str(tmp_path / 'run' / 'model_best.params'))
+    arrays['features.6.1.bn_add_relu.gamma'][0] = 0
+    arrays['features.6.1.bn_add_relu.beta'][0] = -1000
+    arrays['output.weight'][:, 0] = 1000 * arrays['output.weight'].abs().max()
+    write_arrays(tmp_path / 'net.params', arrays)
+    options = ('--load', tmp_path / 'net.params', '--data-root', small_data, '--workspace', tmp_path)
+    output = succeed_here(*CALIBRATE, *options, '--calib-images', '240', '--max-drop', '0.02')
+    description = described(tmp_path / 'net-int8')
+    quality = description['validation']
+    assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
+    assert description['in_float32'][0] == 'output.weight'
+    assert [line.split()[0] for line in output.splitlines() if 'returns to float32' in line] == description[
+        'in_float32'
+    ]
+
+
 class TestBadInput:
+    @pytest.fixture
+    def calibrate(self, trained, small_data, tmp_path):
+        options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+        return *CALIBRATE, *options, '-o', tmp_path / 'net'
+
+    def test_fewer_images_than_asked(self, calibrate):
+        assert_user_error(call_here(*calibrate, '--calib-images', '241'), '--calib-images 241', 'train.rec holds 240')
+
+    def test_options(self, calibrate, tmp_path):
+        for options, expected in (
+            (('--calib-images', '0'), '--calib-images 0'),
+            (('--max-drop', '-1'), '--max-drop -1'),
+            (('-o', tmp_path / 'none' / 'net'), 'no such folder'),
+            (('--data-val', tmp_path / 'none.rec'), 'none.rec'),
+            (('-H', 'host:2'), '-H with --mode calibrate'),
+        ):
+            assert_user_error(call_here(*calibrate, *options), expected)
+
+    def test_files_that_exist(self, int8, calibrate):
+        assert_user_error(call_here(*calibrate, '-o', str(int8)[: -len('-int8')]), 'this file exists', '-o')
+
+    def test_int8_of_int8(self, int8, calibrate):
+        assert_user_error(call_here(*calibrate, '--load', int8), 'works only with --mode val and pred')
+
+    def test_another_network(self, int8, small_data, tmp_path):
+        options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        result = call_here('./runner', *SMALL, *options, '--num-layers', '34')
+        assert_user_error(result, 'int8 file of another network', '--num-layers 34 instead of 18')
+
+    def test_damaged_and_missing_files(self, int8, small_data, tmp_path):
+        command = ('./runner', *SMALL, '--mode', 'val', '--data-root', small_data, '--workspace', tmp_path, '--load')
+        assert_user_error(call_here(*command, tmp_path / 'none-int8'), 'cannot read', '--mode calibrate')
+        copy = tmp_path / 'copy'
+        shutil.copytree(int8.parent, copy)
+        (copy / 'net-int8.params').write_bytes((copy / 'net-int8.params').read_bytes()[:-1])
+        assert_user_error(
+            call_here(*command, copy / 'net-int8'), 'net-int8.params is missing, damaged or of another network'
+        )
+        (copy / 'net-int8.json').write_text('[]')
+        assert_user_error(call_here(*command, copy / 'net-int8'), 'does not describe an int8 network')
+
     def test_several_processes(self, trained):
         command = (sys.executable, 'train.py', '--device', 'cpu', '--mode', 'calibrate')
-        result = call(*command, '--load', trained / 'model_best.params', env={'HOROVOD_SIZE': '2'})
+        result = call_here(*command, '--load', trained / 'model_best.params', env={'HOROVOD_SIZE': '2'})
         assert_user_error(result, '--mode calibrate with 2 processes')
+
+    def test_training(self, int8, small_data, tmp_path):
+        options = ('--load', int8, '--data-root', small_data, '--workspace', tmp_path)
+        assert_user_error(
+            call_here('./runner', *SMALL, *options), 'an int8 network works only with --mode val and pred'
+        )
