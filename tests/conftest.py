@@ -15,12 +15,12 @@ from imagenet.common.errors import UserError
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx
 
-# Small enough that a run takes seconds; 70 validation images do not fill the last batch.
+# Few enough that a run takes only seconds. 70 validation images do not fill the last batch.
 TRAINING_IMAGES_PER_CLASS = 24
 VALIDATION_IMAGES_PER_CLASS = 7
 
-# Tests run side by side, one for each core. Programs that all used every core would spend most of their time waiting
-# for each other. pytest's workers and all programs inherit this.
+# Tests run in parallel, one per core. If every program used all cores, they would spend most of their time waiting
+# for each other. pytest's workers and all programs inherit these variables.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_PROC_BIND', 'false')
 patience.set_limit()
@@ -44,7 +44,7 @@ def count_gpus():
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that start programs, and skip on GPUs what this machine or the test itself cannot do there."""
+    """Mark the tests that start programs. Skip GPU tests that this machine or the test itself does not support."""
     found, reason = count_gpus()
     for item in items:
         if 'programs' in item.path.relative_to(PROJECT).parts:
@@ -103,7 +103,7 @@ def digits_tree(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def digits_data(digits_tree):
-    """All of them as record files."""
+    """The 5000 digits as record files."""
     out = digits_tree.parent / 'data'
     succeed('scripts/prepare_imagenet.sh', digits_tree, out)
     return out

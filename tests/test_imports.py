@@ -1,4 +1,4 @@
-"""Doors: which of the programs and files at the top import which. pyproject.toml has the rules of the rooms."""
+"""Which top-level programs and modules may import each other. pyproject.toml has the rules for the packages."""
 
 import ast
 
@@ -19,7 +19,7 @@ DOORS = {name.split('.')[0] for name in ALLOWED}
 
 
 def imported(path):
-    """The top-level names of all modules that a file imports."""
+    """Yield the top-level names of all modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
             yield from (alias.name.split('.')[0] for alias in node.names)

@@ -1,4 +1,4 @@
-"""benchmarks/scaling.py beside the measurements that NVIDIA published."""
+"""benchmarks/scaling.py, compared with the measurements that NVIDIA published."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""parameters.py and loading.py: what is saved is what is loaded, whoever wrote it, and nothing else is."""
+"""parameters.py and loading.py: parameters load exactly as saved, whoever wrote the file; other files are refused."""
 
 import json
 
@@ -16,7 +16,7 @@ ORIGINAL = json.loads((PROJECT / 'tests' / 'data' / 'original_params.json').read
 
 
 def canonical_from_original(name):
-    """The canonical name of a name in the original's list for fused operators."""
+    """Return the canonical name for a name in the original's list for fused operators."""
     return name.replace('_net.', '').replace('features.0.1.weight', 'features.0.weight')
 
 
@@ -48,14 +48,14 @@ def test_names_and_shapes_are_canonical(key):
 
 @pytest.mark.parametrize('list_name', ORIGINAL['names'])
 def test_files_of_the_original_load(list_name, tmp_path):
-    """Under each list of names, in the form that goes with it."""
+    """Each list of names loads, with arrays in the layout and type that belong to it."""
     network, conv, _, dtype = list_name.split()
     arch, num_layers = network.split('-')
     net = make(arch=arch, num_layers=int(num_layers))
     arrays = {name: array.astype(dtype) for name, array in random_arrays(net).items()}
     parameters.set_canonical(net, arrays)
     if dtype == 'float16':
-        # What a GPU run wrote: four input channels, and the fourth channel's weights whatever they were.
+        # As a GPU run wrote it: four input channels, with arbitrary weights for the fourth.
         weight = arrays[parameters.INPUT_WEIGHT]
         noise = mx.nd.ones((weight.shape[0], 1, *weight.shape[2:]), dtype=dtype)
         arrays[parameters.INPUT_WEIGHT] = mx.nd.concat(weight, noise, dim=1)
@@ -75,7 +75,7 @@ def test_every_form_of_list_is_tested():
 
 
 def export(net, folder):
-    """The pair that MXNet's own export writes."""
+    """Write the pair of files that MXNet's own export writes; return the path of the parameters."""
     net.hybridize()
     net(random_images())
     net.export(str(folder / 'net'), epoch=3)
@@ -93,10 +93,10 @@ def test_symbol_and_parameters(arch, num_layers, fuse, tmp_path):
 
 
 def fuse_additions(symbol_json):
-    """A symbol as NVIDIA's container build writes it: batch norm, addition and ReLU in one operator.
+    """Return a symbol as NVIDIA's container build writes it: batch norm, addition and ReLU in one operator.
 
-    Its inputs are data, gamma, beta, addend, moving mean, moving variance; the nodes are in the order in which they are
-    first reached from the output.
+    This operator's inputs are data, gamma, beta, addend, moving mean and moving variance. The nodes are in the order in
+    which they are first reached from the output.
     """
     graph = json.loads(symbol_json)
     nodes = graph['nodes']
@@ -126,7 +126,7 @@ def fuse_additions(symbol_json):
 
 @pytest.mark.parametrize('num_layers', [18, 50])
 def test_symbol_with_operators_of_the_container_build(num_layers, tmp_path):
-    """Operators that this MXNet does not have, and that put the batch norms in another order."""
+    """This MXNet does not have these operators, which also change the order of the batch norms."""
     net = make(num_layers=num_layers)
     parameters.set_canonical(net, random_arrays(net))
     path = export(net, tmp_path)
@@ -162,7 +162,7 @@ def test_round_trip(saved, fuse_bn_relu):
 
 
 def test_file_holds_canonical_arrays(tmp_path):
-    """Also where the network in memory is of another form."""
+    """The file does not depend on the form of the network in memory."""
     net = make(device='gpu', image_shape=(4, 32, 32), **CHANNELS_LAST)
     expected = random_arrays(net)
     parameters.set_canonical(net, expected)

@@ -1,4 +1,4 @@
-"""manifest.py: a checkpoint on the disk is complete at any time."""
+"""manifest.py: the checkpoint on disk is complete at any time."""
 
 import os
 import random
@@ -11,9 +11,9 @@ from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, write
 from imagenet.runtime.compat import mx
 
 
-@pytest.mark.only_on_cpu('it is about files')
+@pytest.mark.only_on_cpu('tests only files')
 def test_kill_at_any_moment_of_a_save(tmp_path):
-    """Whatever is on the disk then loads as the checkpoint before or the one after."""
+    """After the kill, the files on disk load as either the previous checkpoint or the new one."""
     path = tmp_path / 'model_resume.json'
     parts = {name: {'weight': mx.nd.arange(100_000)} for name in ('parameters', 'optimizer', 'average')}
 
@@ -45,7 +45,7 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
         for file in files.values():
             assert (mx.nd.load(str(file))['weight'].asnumpy() == progress.epoch).all()
         interrupted += os.WIFSIGNALED(status)
-        # About half of them shall be in time, however fast the machine is at the moment.
+        # Adapts to the machine's current speed, so that about half of the saves finish before the kill.
         longest *= 1.05 if os.WIFSIGNALED(status) else 0.95
         epoch = progress.epoch
     assert interrupted > 25

@@ -1,4 +1,4 @@
-"""Options of train.py whose range belongs to the argument: one line that names the option, its value and the range."""
+"""Range checks in train.py's argument types: one line names the option, its value and the range."""
 
 import pytest
 
@@ -80,7 +80,7 @@ def test_unknown_mode(capsys):
 
 
 def test_modes():
-    """What each does, as runs of any version before have it."""
+    """Each mode does the same as in every earlier version."""
     assert [str(mode) for mode in Mode if mode.trains] == ['train_val', 'train']
     assert [str(mode) for mode in Mode if mode.validates] == ['train_val', 'val', 'calibrate']
     assert [str(mode) for mode in Mode if mode.needs_data] == ['train_val', 'train', 'val', 'calibrate']

@@ -1,4 +1,4 @@
-"""class_names.py: what classes are called."""
+"""class_names.py: the names of the classes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""records.py: record files that cannot be trusted are told before MXNet reads them."""
+"""records.py: unusable record files are detected before MXNet reads them."""
 
 import shutil
 
@@ -21,7 +21,7 @@ def test_whole_file(files):
 
 
 def test_record_that_contains_the_magic_number(tmp_path):
-    """Such a payload is written as several pieces."""
+    """MXNet writes such a payload in several pieces."""
     record, index = tmp_path / 'a.rec', tmp_path / 'a.idx'
     writer = mx.recordio.MXIndexedRecordIO(str(index), str(record), 'w')
     payload = b'1234' + bytes.fromhex('0a23d7ce') + b'5678' + bytes.fromhex('0a23d7ce')

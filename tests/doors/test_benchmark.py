@@ -1,4 +1,4 @@
-"""benchmark.py: options that cannot be."""
+"""benchmark.py: invalid options."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""scripts/check_dataset.py: what is wrong with a data set is found where it is, and left out of a copy."""
+"""scripts/check_dataset.py: each problem of a data set is located, and bad records are left out of a copy."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from imagenet.datasets.records import MAGIC_BYTES, pack_image, read_index
 COMMAND = [sys.executable, 'scripts/check_dataset.py']
 
 
-# A record of the validation split that tests damage.
+# The record of the validation split that the tests damage.
 NUMBER = 17
 
 
@@ -38,7 +38,7 @@ def check(*arguments, **settings):
 
 
 def read_records(folder, split='val'):
-    """What the index points at, in its order."""
+    """Return the records that the index points at, in index order."""
     content = (folder / f'{split}.rec').read_bytes()
     keys = (folder / f'{split}.idx').read_text().split()[::2]
     begins = read_index(folder / f'{split}.idx').tolist()
@@ -54,7 +54,7 @@ def write_records(folder, keys, data, split='val'):
 
 
 def replace_records(folder, data):
-    """Puts others in the place of records, by number; returns where they begin."""
+    """Replace records, given by number; return the byte at which each begins."""
     records = read_records(folder)
     all_data = [data.get(number, record.data) for number, record in enumerate(records)]
     write_records(folder, [record.key for record in records], all_data)
@@ -62,7 +62,7 @@ def replace_records(folder, data):
 
 
 def replace_image(folder, image):
-    """Puts an image in the place of that of record `NUMBER`; returns where the record begins."""
+    """Replace the image of record `NUMBER`; return the byte at which the record begins."""
     return replace_records(folder, {NUMBER: pack_image(read_records(folder)[NUMBER].key, 2, image)})[NUMBER]
 
 
@@ -71,7 +71,7 @@ def image_of(record):
 
 
 def edit_index(folder, edit):
-    """Applies a function to the list of the lines of the validation split's index."""
+    """Apply a function to the list of lines of the validation split's index."""
     path = folder / 'val.idx'
     lines = path.read_text().splitlines()
     edit(lines)
@@ -83,12 +83,12 @@ def contents(folder):
 
 
 def assert_found_and_repaired(folder, expected, kept, others=()):
-    """The problems of the validation split are these lines, and a copy holds the records that are kept and no problem.
+    """Assert which problems the validation split has, and that a copy holds the kept records and has no problems.
 
     Args:
-        expected: a line for each problem.
-        kept: `Stored` records of the copy.
-        others: how lines about further problems start; there is at least one of each.
+        expected: one line per problem.
+        kept: the `Stored` records of the copy.
+        others: how the lines of further problems begin; each must occur at least once.
     """
     before, new = contents(folder), folder.parent / 'new'
     result = check(folder, '--repair', new)
@@ -110,7 +110,7 @@ def assert_found_and_repaired(folder, expected, kept, others=()):
 
 
 def assert_well(folder):
-    """In this process, which does not take a second to start."""
+    """Assert that a data set has no problems, without starting the program."""
     checked = [
         CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
         for path in find_record_files(folder)
@@ -177,7 +177,7 @@ def test_labels(folder):
 
 
 def test_zeros_across_records(folder):
-    """The record before keeps its start, the one after its end: neither is whole."""
+    """The first damaged record keeps its start, and the last one keeps its end, but neither is complete."""
     records = read_records(folder)
     content = bytearray((folder / 'val.rec').read_bytes())
     begin, end = records[10].begin + 300, records[12].begin + 100
@@ -189,13 +189,13 @@ def test_zeros_across_records(folder):
         f'{folder}/val.idx: record 11 points at byte {records[11].begin}, where no record starts',
         f'{folder}/val.idx: record 12 points at byte {records[12].begin}, where no record starts',
     ]
-    # Whether it is cut short or does not decode depends on where the zeros begin.
+    # The image is reported as cut short or as undecodable, depending on where the zeros begin.
     image_is_broken = f'{folder}/val.rec: record 10 at byte {records[10].begin}: '
     assert_found_and_repaired(folder, expected, without(records, 10, 11, 12), others=[image_is_broken])
 
 
 def test_wrong_lengths(folder):
-    """Neither the rest of a record nor those after it are taken for what they are not."""
+    """Neither the rest of such a record nor the records after it are misread."""
     records = read_records(folder)
     content = bytearray((folder / 'val.rec').read_bytes())
     gaps = {}
@@ -217,7 +217,7 @@ def test_wrong_lengths(folder):
 
 @pytest.mark.parametrize('kept', [6, 8, 400, -1])
 def test_truncated(folder, kept):
-    """In the header of the last record, behind it, within its image, and in the last byte."""
+    """The file ends in the last record's header, right after the header, in its image, or before its last byte."""
     records = read_records(folder)
     begin = records[-1].begin
     end = begin + kept % len(records[-1].data)
@@ -284,7 +284,7 @@ def test_key_doubled(folder):
 
 
 def test_index_in_another_order(folder):
-    """A record's number is its line, wherever in the file it is."""
+    """A record's number is its line in the index, wherever the record is in the file."""
     records = read_records(folder)
     begin = replace_image(folder, b'x')
     edit_index(folder, lambda lines: lines.reverse())
@@ -313,7 +313,7 @@ def test_no_index(folder, spoil, message):
 
 
 def test_keys_that_mean_nothing(folder):
-    """Neither the index nor the records have keys that tell them apart: they are numbered, and no list fits them."""
+    """If neither the index nor the records have distinct keys, the copy has new ones, and the list is left out."""
     data = [pack_image(0, 3, image_of(record)) for record in read_records(folder)]
     write_records(folder, [7] * len(data), data)
     (folder / 'classes.txt').unlink()
@@ -328,7 +328,7 @@ def test_keys_that_mean_nothing(folder):
 
 
 def test_ids_that_are_not_the_keys(folder):
-    """Nothing reads them where there is an index."""
+    """The ids are not read if the record file has an index."""
     records = read_records(folder)
     write_records(
         folder, [record.key for record in records], [pack_image(0, 3, image_of(record)) for record in records]
@@ -338,7 +338,7 @@ def test_ids_that_are_not_the_keys(folder):
 
 
 def test_class_without_image(folder):
-    """Leaving records out does not help against it."""
+    """Leaving out records does not fix this."""
     with (folder / 'classes.txt').open('a') as lines:
         lines.write('10_ten\n')
     result = check(folder, '--repair', folder.parent / 'new')
@@ -361,7 +361,7 @@ def test_class_that_loses_its_only_image(folder):
 
 
 def with_magic_number(image):
-    """A JPEG with the magic number behind its end, where records are cut."""
+    """Return a JPEG with the magic number after its end. Writers split a record at this number."""
     padding = bytes(-(PAYLOAD_BYTES_BEFORE_IMAGE + len(image)) % 4)
     return image + padding + MAGIC_BYTES + b'1234' + MAGIC_BYTES
 
@@ -389,7 +389,7 @@ def test_piece_missing(folder):
 
 
 def test_many_classes_are_summed_up(folder):
-    """Class 7 of 40 has a single image; class 9, five."""
+    """Of 40 classes, class 7 has one image, class 9 has five, and the others have three."""
     image = image_of(read_records(folder)[0])
     labels = [label for label in range(40) for _ in range({7: 1, 9: 5}.get(label, 3))]
     write_records(folder, range(len(labels)), [pack_image(key, label, image) for key, label in enumerate(labels)])
@@ -424,7 +424,7 @@ def test_what_else_is_in_the_folder(folder):
     (folder / 'dataset.json').write_text('{}')
     (folder / 'large.bin').write_bytes(bytes(2_000_000))
     edit_index(folder, lambda lines: lines.pop())
-    # What a killed run leaves.
+    # Left by a killed run.
     (folder.parent / '.new.partial').mkdir()
     (folder.parent / '.new.partial' / 'junk').touch()
     new.mkdir()
@@ -452,7 +452,7 @@ def test_no_record_is_right(folder):
 
 
 class TestBadInput:
-    """Each is one line and exit code 2, before anything is read."""
+    """Each mistake is reported in one line, with exit code 2, before any record is read."""
 
     def test_missing_folder(self, tmp_path):
         assert_user_error(check(tmp_path / 'none'), tmp_path / 'none', 'no such folder')

@@ -1,4 +1,4 @@
-"""dali.py: what only this backend has."""
+"""dali.py: features that only this backend has."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_settings_that_do_not_change_the_images(args, changes):
 
 
 def test_fused_decoder_crops_the_same_way(args):
-    """Both cut at random; the pixels differ, the statistics hardly do."""
+    """Both draw random crops: the pixels differ, but their mean hardly does."""
     fused, labels = read(load(args)[0])
     args.dali_fuse_decoder = 0
     separate, labels_again = read(load(args)[0])
@@ -60,7 +60,7 @@ def test_where_images_are_decoded(args):
 
 
 def test_pages_of_the_file_are_let_go(args):
-    """The resident part of the mapped file does not grow with what was read."""
+    """Pages of the mapped file that have been read do not stay in memory."""
     records = dali.RecordFile(args.data_train, args.data_train.with_suffix('.idx'), use_mmap=True)
     size = args.data_train.stat().st_size
     for number in range(len(records)):
@@ -71,7 +71,7 @@ def test_pages_of_the_file_are_let_go(args):
 
 
 def resident_bytes(path):
-    """How much of a mapped file this process has in memory, as the system counts it."""
+    """Return how many bytes of a mapped file are in this process's memory, as counted by the kernel."""
     in_mapping, total = False, 0
     for line in Path('/proc/self/smaps').read_text().splitlines():
         if '-' in line.split()[0]:

@@ -92,11 +92,11 @@ def test_seed_and_epoch_fix_order_and_augmentation(args):
 
 
 def test_crops_differ_between_batches(args, tmp_path):
-    """One image many times: what is left to differ is the crop."""
+    """All images are the same, so only their crops can differ."""
     ramp = np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 64, 3))
     args.data_train, args.num_examples = write_records(tmp_path, [ramp] * 64), 64
     images, _ = read(load(args)[0])
-    # MXNet's readers, of which each has half of the images, all draw the same crops.
+    # MXNet's readers each have half of the images, and all draw the same crops.
     assert len({image.tobytes() for image in images}) >= 32
 
 
@@ -120,7 +120,7 @@ def test_random_mirror(args, mirror):
 
 @pytest.mark.parametrize('fuse_decoder', [0, 1])
 def test_crop_area_and_aspect_ratio(args, tmp_path, fuse_decoder):
-    """An image whose colours are its coordinates: the range of colours of a crop is its size."""
+    """The image's colors are its coordinates, so the range of colors in a crop is the crop's size."""
     across, down = np.meshgrid(np.arange(128, dtype=np.uint8), np.arange(128, dtype=np.uint8))
     image = np.stack([np.zeros_like(down), down, across], axis=-1)
     args.data_train, args.num_examples = write_records(tmp_path, [image] * 160), 160
@@ -132,7 +132,7 @@ def test_crop_area_and_aspect_ratio(args, tmp_path, fuse_decoder):
     widths, heights = (np.ptp(images[:, channel], axis=(1, 2)) for channel in (0, 1))
     areas = widths * heights / 128**2
     if args.data_backend == 'mxnet':
-        # It takes the ratio either way round, half of the time each.
+        # It uses the ratio or its inverse, each half of the time.
         assert 40 < (widths > heights).sum() < 120
     else:
         assert (widths > heights).all()
@@ -153,7 +153,7 @@ def test_mean_and_deviation_normalize(args):
 
 
 def photographs(count):
-    """Smooth images of many sizes, whose crops differ where they are off by a pixel."""
+    """Yield smooth images of many sizes. Their crops change if they are off by a pixel."""
     random = np.random.RandomState(0)
     for _ in range(count):
         height, width = random.randint(40, 120, size=2)
@@ -178,7 +178,7 @@ def test_backends_validate_the_same_images(small_data):
 
 
 def test_four_channels_and_layouts(args):
-    """What the backends give is what `as_network_input` makes of plain images."""
+    """Backends convert images as `as_network_input` does."""
     (plain, _), (plain_validation, _) = (read(iterator) for iterator in load(args))
     args.image_shape, args.input_layout = (4, 32, 32), 'NHWC'
     for iterator, expected in zip(load(args), (plain, plain_validation)):
@@ -200,7 +200,7 @@ def test_several_devices_share_a_batch(args, monkeypatch):
     iterators[1].reset(0)
     batches = list(iterators[1])
     assert [batch.data[0].context for batch in batches[0]] == [mx.cpu(0), mx.cpu(1)]
-    # 70 images in batches of 16: the last has 6, all of them on the first device.
+    # 70 images in batches of 16: the last batch has 6, all on the first device.
     assert [batch.pad for batch in batches[-1]] == [2, 8]
 
 
@@ -211,7 +211,7 @@ def test_batch_larger_than_the_data_set(args):
 
 
 def test_label_of_a_record_with_several(args, tmp_path):
-    """The first one counts, and the image behind them is found."""
+    """The first label counts, and the image after the labels is found."""
     image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
     writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
     writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, np.array([4.0, 7.0]), 0, 0), image))
@@ -238,7 +238,7 @@ def test_image_that_does_not_decode(args, tmp_path, bad, split):
 
 @pytest.mark.parametrize('cut', [2, 300])
 def test_jpeg_that_is_cut_short_is_read(args, tmp_path, cut):
-    """Its upper part is there, as in the original of this package."""
+    """Its upper part is decoded, as in the original version of this package."""
     image = cv2.resize(np.random.RandomState(0).randint(0, 256, (9, 9, 3), dtype=np.uint8), (64, 64))
     encoded = cv2.imencode('.jpg', image)[1].tobytes()
     args.data_val = write_records(tmp_path, [encoded, encoded[:-cut]], split='val')

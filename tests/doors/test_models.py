@@ -1,4 +1,4 @@
-"""models.py and layers.py: the networks, their parameters and their numbers."""
+"""models.py and layers.py: the networks, their parameters and their results."""
 
 import itertools
 import json
@@ -73,7 +73,7 @@ def test_logits_equal_the_reference(arch, num_layers):
 
 @pytest.mark.parametrize('num_layers', [18, 34, 50])
 def test_logits_equal_the_model_zoo(num_layers):
-    """MXNet's own ResNet v1, which has biases on some convolutions: they are set to 0."""
+    """MXNet's own ResNet v1 has biases in some convolutions; they are set to 0."""
     zoo = mx.gluon.model_zoo.vision.get_resnet(1, num_layers, classes=10)
     zoo.initialize()
     images = random_images(size=64)
@@ -81,7 +81,7 @@ def test_logits_equal_the_model_zoo(num_layers):
     net = make(arch='resnetv1', num_layers=num_layers)
     arrays = random_arrays(net)
     parameters.set_canonical(net, arrays)
-    # The zoo has a block's last batch norm inside its body; ours owns it beside. The order is the same.
+    # The zoo keeps a block's last batch norm inside the body, and we keep it outside. The order is the same.
     theirs = zoo._collect_params_with_prefix()
     for name in [name for name in theirs if 'bias' in name and not name.startswith('output')]:
         bias = theirs.pop(name)
@@ -93,7 +93,7 @@ def test_logits_equal_the_model_zoo(num_layers):
 
 
 class ConvolutionThroughNCHW(layers.Convolution):
-    """Lets a CPU compute what a GPU's NHWC convolution computes, with the GPU's weights."""
+    """Computes a GPU's NHWC convolution on a CPU, with the GPU's weights."""
 
     def hybrid_forward(self, F, x, weight):
         settings = {**self._kwargs, 'layout': 'NCHW'}
@@ -117,7 +117,7 @@ CONVOLUTIONS = {'cpu': PlainConvolution, 'gpu': convolution_on_a_cpu}
 )
 @pytest.mark.parametrize('layouts', ALL_LAYOUTS, ids=lambda layouts: '-'.join(layouts.values()))
 def test_one_checkpoint_in_every_form(layouts, form, checkpoint_file, monkeypatch):
-    """The same logits, and the same parameters after a step of training; for a GPU, the graph that it would run."""
+    """Each form gives the same logits, and the same parameters after a training step. The CPU runs GPU graphs too."""
     monkeypatch.setattr(layers, 'Convolution', CONVOLUTIONS[form['device']])
     path, images, expected_logits, expected_update = checkpoint_file
     net = make(**form, **layouts)
@@ -139,7 +139,7 @@ def checkpoint_file(tmp_path_factory):
 
 
 def updated_parameters(net, images):
-    """Canonical values after one step of SGD."""
+    """Return the canonical parameters after one step of SGD."""
     trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.1})
     with mx.autograd.record():
         loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(as_input(images, net)), mx.nd.arange(len(images)))
@@ -154,14 +154,14 @@ def updated_parameters(net, images):
 @pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)
 @pytest.mark.parametrize('batchnorm_layout', LAYOUTS)
 def test_gpu_graph_computes_the_same(arch, num_layers, batchnorm_layout, monkeypatch):
-    """NHWC weights, four channels, transposes between neighbours: with the one operator replaced that a CPU lacks."""
+    """The graph has NHWC weights, four channels and transposes. Only the operator that a CPU lacks is replaced."""
     monkeypatch.setattr(layers, 'Convolution', ConvolutionThroughNCHW)
     layouts = {'conv_layout': 'NHWC', 'batchnorm_layout': batchnorm_layout, 'pooling_layout': 'NHWC'}
     net = make(arch=arch, num_layers=num_layers, device='gpu', image_shape=(4, 64, 64), **layouts)
     assert net.weight_layout == 'NHWC'
     arrays = random_arrays(net)
     parameters.set_canonical(net, arrays)
-    # Three, since MXNet confuses NHWC and NCHW batch norms of equal numbers of pixels and channels on a CPU.
+    # Three images avoid batch norms with as many pixels as channels, whose layouts MXNet confuses on a CPU.
     images = random_images(3, size=64)
     assert relative_difference(net(as_input(images, net)), Reference(arrays).logits(images, arch, num_layers)) < 1e-4
 
@@ -199,9 +199,9 @@ def test_transposes_only_between_neighbours_that_disagree():
     assert count_transposes() == 0
     assert count_transposes(device='gpu', **channels_last) == 1
     assert count_transposes(device='gpu', input_layout='NHWC', **channels_last) == 0
-    # The two pools each disagree with the layers around them; nothing but the dense layer follows the last.
+    # Both pools disagree with their neighbors; the last one is followed only by the dense layer.
     assert count_transposes(device='gpu', pooling_layout='NHWC') == 3
-    # On a CPU the whole network is built in NCHW: one transpose, of the input.
+    # On a CPU, the complete network is built in NCHW, so only the input is transposed.
     assert count_transposes(**CHANNELS_LAST) == 1
 
 
@@ -227,7 +227,7 @@ def test_fused_network_has_fused_operators():
 
 
 def fake_operators(*names, **parameters):
-    """A namespace of MXNet operators, as a build with other operators would have it."""
+    """Return a namespace of MXNet operators like that of a build with other operators."""
 
     def batch_norm(data, gamma, **_):
         return data, gamma
@@ -262,7 +262,7 @@ def test_missing_operator_is_said_once(caplog):
 
 
 def test_calls_of_the_container_operators():
-    """Their arguments, as the container's MXNet names them."""
+    """The arguments have the names that the container's MXNet uses."""
     calls = []
 
     def record(*arrays, **settings):

@@ -1,4 +1,4 @@
-"""scripts/prepare_dataset.py: any image tree to record files, in a run that may be stopped and go on."""
+"""scripts/prepare_dataset.py: any image tree becomes record files."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def description(folder):
 
 
 def skipped(folder):
-    """{path: reason}"""
+    """Return {path: reason} for the skipped files."""
     return dict(line.split('\t') for line in (folder / 'skipped.txt').read_text().splitlines())
 
 
@@ -37,7 +37,7 @@ def paths_in_list(folder, split):
 
 
 def stored_images(folder, split):
-    """{path: encoded image}"""
+    """Return {path: encoded image} for the images of a split."""
     return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))
 
 
@@ -68,7 +68,7 @@ def test_description(small_tree, tmp_path):
 
 
 def test_mean_and_std_of_a_sample(tmp_path):
-    """Of the first 1000 training images, all counting alike, and in the order red, green, blue."""
+    """Computed over the first 1000 training images, with equal weight per image, in the order red, green, blue."""
     images = [write_image(tmp_path / 'sizes' / f'{size}.png', size, 2 * size, seed=size) for size in (8, 16, 24)]
     for number, image in enumerate(images):
         link_copies(image, tmp_path / 'raw' / f'class{number}', 400)
@@ -139,7 +139,7 @@ def test_resize(tmp_path):
         'tiny.png': (9, 7),
     }
     assert all(found[name].startswith(b'\xff\xd8') for name in ('wide.jpg', 'high.png', 'even.bmp'))
-    # Nothing is gained by touching these.
+    # These are no larger than the target, so they are kept unchanged.
     for name in ('small.jpg', 'tiny.png'):
         assert found[name] == (raw / 'a' / name).read_bytes()
     wide = cv2.resize(decode_image((raw / 'a' / 'wide.jpg').read_bytes()), (30, 20), interpolation=cv2.INTER_AREA)
@@ -159,7 +159,7 @@ def test_quality(tmp_path):
 
 
 def test_formats(tmp_path, split_tree):
-    """JPEG and PNG are kept as they are, told by their content; what MXNet might not read becomes a JPEG."""
+    """JPEG and PNG, recognized by their content, are kept unchanged; formats that MXNet might not read become JPEG."""
     names = ('a.png', 'b.bmp', 'c.TIF', 'd.tiff', 'e.webp', 'bmp.jpg', 'png.JPEG')
     image = random_image(64, 64)
     for name in names:
@@ -191,7 +191,7 @@ def test_skipped_files_are_counted_and_listed(split_tree, tmp_path):
     (split_tree / 'val' / '.thumbnails' / '0.jpg').write_bytes(jpeg)
     result = try_to_prepare(split_tree, tmp_path / 'out')
     assert result.returncode == 0
-    # Not even from the libraries that decode.
+    # The decoding libraries do not print anything either.
     assert result.stderr == ''
     assert f'files skipped: 9, listed in {tmp_path / "out" / "skipped.txt"}' in result.stdout
     assert skipped(tmp_path / 'out') == {
@@ -230,7 +230,7 @@ def test_class_without_images(split_tree, tmp_path):
     (split_tree / 'val' / 'horse').mkdir()
     (split_tree / 'val' / 'horse' / 'readme.txt').write_text('no image')
     assert_user_error(try_to_prepare(split_tree, tmp_path / 'out'), 'val/horse', 'without images')
-    # Nothing was done that is worth keeping.
+    # Nothing was worth keeping for a later run.
     assert sorted(path.name for path in tmp_path.iterdir()) == ['raw']
 
 
@@ -279,7 +279,7 @@ def test_wrong_options(split_tree, tmp_path, option, value):
 def test_existing_data_set_is_left_alone(split_tree, tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
-    # An empty folder is nobody's work.
+    # An empty folder may be used, as there is nothing to overwrite.
     prepare(split_tree, out)
     before = contents(out)
     assert_user_error(try_to_prepare(split_tree, out), out, 'not empty')

@@ -1,4 +1,4 @@
-"""recipes/: options in files, which runner, benchmark.py and train.py read alike."""
+"""recipes/: option files that runner, benchmark.py and train.py read in the same way."""
 
 import shlex
 import sys
@@ -9,12 +9,12 @@ from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 from train import parse_args
 
 RECIPES = sorted((PROJECT / 'recipes').glob('*.args'))
-# A recipe is what changes the numbers; these are for each machine.
+# A recipe has the options that change the results; these depend on the machine.
 OF_A_MACHINE = {'-n', '--ngpus', '-b', '--batch-size', '--device', '--dtype', '--data-root', '--workspace'}
 
 
 def dry_run(*options):
-    """The train.py command that `runner` would start, as words."""
+    """Return the words of the train.py command that `runner` would start."""
     return succeed_here('./runner', *options, '--device', 'cpu', '--dry-run').splitlines()[-1].split()
 
 

@@ -1,4 +1,4 @@
-"""report.py: reports shown, checked, compared and drawn."""
+"""report.py: plots, checks and comparisons of reports."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""runner: the commands it makes, shown by --dry-run."""
+"""runner: the commands that it builds, as shown by --dry-run."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from imagenet.launcher.worker_env import GPU, GPU_COMMUNICATION
 
 
 def dry_run(*options, env=None):
-    """The environment and the options of the command that would be started."""
+    """Return the environment, the words before train.py and the options of the command that would be started."""
     lines = succeed_here('./runner', '--dry-run', *options, env=env or {}).splitlines()
     environment = dict(line[:-2].split('=', 1) for line in lines[:-1])
     words = shlex.split(lines[-1])

@@ -16,7 +16,7 @@ def test_picture(small_data, tmp_path, backend):
     assert f'{path}: 8 images by --data-backend {backend}' in succeed_here(*SHOW, *options, '-o', path)
     picture = cv2.imread(str(path))
     assert picture.shape[1] > 1000
-    # Two rows of six: the second ends in white. The digits are on black.
+    # Two rows of six: the second row ends in white. The digits have a black background.
     height = picture.shape[0]
     assert picture[height * 3 // 4, -50].tolist() == [255, 255, 255]
     if backend != 'synthetic':

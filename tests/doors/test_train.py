@@ -1,4 +1,4 @@
-"""train.py by way of runner: what it refuses."""
+"""train.py, started by runner: the mistakes that it reports."""
 
 import shutil
 
@@ -19,7 +19,7 @@ def run(data, workspace, *options, **settings):
 
 
 class TestBadInput:
-    """Each is one line and exit code 2."""
+    """Each mistake is reported in one line, with exit code 2."""
 
     def test_missing_data_root(self, tmp_path):
         assert_user_error(run('/nowhere', tmp_path), '--data-root /nowhere: no such folder')
@@ -51,7 +51,7 @@ class TestBadInput:
         result = run(data, tmp_path, '--no-such-option', '1')
         assert_user_error(result, 'unrecognized arguments: --no-such-option 1', '--help')
 
-    @pytest.mark.only_on_cpu('it is about CPUs')
+    @pytest.mark.only_on_cpu('tests a limit of CPUs')
     def test_float16_on_a_cpu(self, data, tmp_path):
         assert_user_error(run(data, tmp_path, '--dtype', 'float16'), '--dtype float16', 'use --dtype float32')
 
@@ -64,7 +64,7 @@ class TestBadInput:
     def test_mode_without_a_network(self, data, tmp_path, mode):
         assert_user_error(run(data, tmp_path, '--mode', mode), f'--mode {mode} needs a network')
 
-    @pytest.mark.only_on_cpu('there are some')
+    @pytest.mark.only_on_cpu('needs a machine without GPUs')
     def test_gpu_where_there_is_none(self, data, tmp_path):
         if mx.context.num_gpus():
             pytest.skip('this machine has a GPU')

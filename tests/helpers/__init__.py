@@ -1,4 +1,4 @@
-"""What tests import: commands, data sets, networks, waiting."""
+"""Helpers that tests import: commands, data sets, networks, waiting."""
 
 import pytest
 

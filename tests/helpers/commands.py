@@ -1,4 +1,4 @@
-"""The project's commands: in processes of their own, as a user starts them, or in this one, which is much faster."""
+"""The project's commands, run in separate processes like a user's, or in this process, which is much faster."""
 
 import importlib.machinery
 import importlib.util
@@ -24,7 +24,7 @@ def call(*command, **settings):
 
 
 class ReplacedError(Exception):
-    """Takes the place of `os.execve`, which would end the tests: holds the command and its environment."""
+    """Raised instead of calling `os.execve`, which would end the tests. Holds the command and its environment."""
 
 
 def _replace(program, command, environment=os.environ):
@@ -32,17 +32,17 @@ def _replace(program, command, environment=os.environ):
 
 
 def call_here(*command, env=None):
-    """Do what `call` does without a process, for a Python program of the project. It must be one that does not crash.
+    """Do what `call` does, but in this process. The command must be a Python program of the project and must not crash.
 
-    Libraries are loaded only once, and variables that they read when they are loaded have no effect. GPUs, which are
-    hidden from this process, are used in another one.
+    Libraries are loaded only once, so environment variables that they read while loading have no effect. GPUs are
+    hidden from this process, so a test that uses GPUs runs the command in another process.
     """
     if os.environ.get('CUDA_VISIBLE_DEVICES') != '':
         return call(*command, env=env or {})
     program, *options = (str(part) for part in command)
     if Path(program).name.startswith('python'):
         program, *options = options
-    # Files, as some programs use what only files can do.
+    # Real files, because some programs use features that only files have.
     output, errors = (tempfile.TemporaryFile('w+', encoding='utf-8', errors='surrogateescape') for _ in range(2))
     log = logging.getLogger('imagenet')
     changes = [
@@ -75,7 +75,7 @@ def _content(file):
 
 
 def load_program(path):
-    """Return the module of a program, which may have no ending; a door is the module that others import."""
+    """Return a program's module. The file may have no suffix. A module that is already imported is not loaded again."""
     path = PROJECT / path
     name = path.stem
     if name not in sys.modules:
@@ -87,7 +87,7 @@ def load_program(path):
 
 
 def must_succeed(result):
-    """Return the stdout of a program, which must have succeeded."""
+    """Assert that a program has succeeded; return its stdout."""
     assert result.returncode == 0, f'{result.args}\n{result.stdout}\n{result.stderr}'
     return result.stdout
 
@@ -101,7 +101,7 @@ def succeed_here(*command, **settings):
 
 
 def assert_user_error(result, *expected):
-    """Assert that a program ended with a user's mistake: exit code 2, and one line with the expected texts."""
+    """Assert that a program reported a user error: exit code 2, and one line with the expected texts."""
     assert result.returncode == 2, f'exit code {result.returncode}\n{result.stdout}\n{result.stderr}'
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr

@@ -1,4 +1,4 @@
-"""Small image trees, and what record files hold."""
+"""Small image trees, and the contents of record files."""
 
 import os
 
@@ -11,14 +11,14 @@ FILES = ['classes.txt', 'train.idx', 'train.lst', 'train.rec', 'val.idx', 'val.l
 
 
 def read_records(folder, split):
-    """(label, encoded image) of every record."""
+    """Return (label, encoded image) of every record."""
     reader = mx.recordio.MXIndexedRecordIO(str(folder / f'{split}.idx'), str(folder / f'{split}.rec'), 'r')
     records = [mx.recordio.unpack(reader.read_idx(key)) for key in sorted(reader.keys)]
     return [(int(header.label), image) for header, image in records]
 
 
 def random_image(height, width, seed=0):
-    """Smooth colours, which a JPEG keeps."""
+    """Return an image with smooth colors, which survive JPEG compression."""
     colours = np.random.RandomState(seed).randint(0, 256, (3, 3, 3), dtype=np.uint8)
     return cv2.resize(colours, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -30,7 +30,7 @@ def write_image(path, height=24, width=32, seed=0):
 
 
 def write_classes(root, counts):
-    """A tree of as many images as the counts say, by class; all differ."""
+    """Write a tree with the given number of images per class, all of them different; return its folder."""
     for number, (name, count) in enumerate(counts.items()):
         for index in range(count):
             write_image(root / name / f'{index}.jpg', seed=1000 * number + index)
@@ -38,7 +38,7 @@ def write_classes(root, counts):
 
 
 def link_copies(source, folder, count):
-    """Many files that take no room."""
+    """Make many hard links to a file, which take no disk space."""
     folder.mkdir(parents=True)
     for index in range(count):
         os.link(source, folder / f'{index:06}.jpg')

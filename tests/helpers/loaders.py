@@ -1,4 +1,4 @@
-"""Data loaders as train.py makes them, and what comes out of them."""
+"""Data loaders as train.py makes them, and the data they yield."""
 
 import argparse
 from collections import namedtuple
@@ -43,13 +43,13 @@ def make_args(folder=None, backend='mxnet', **changes):
 
 
 def load(args, rank=0, size=1):
-    """(training, validation) iterators of one process of several."""
+    """Return the (training, validation) iterators of one of several processes."""
     data.check_data_args(args)
     return data.get_data_loader(args)(args, Processes(lambda: rank, lambda: size))
 
 
 def read(iterator, epoch=0):
-    """The counted images and labels of an epoch, of all devices."""
+    """Return the images and labels of an epoch on all devices, without padding."""
     iterator.reset(epoch)
     images, labels = [], []
     for batches in iterator:
@@ -62,7 +62,7 @@ def read(iterator, epoch=0):
 
 
 def without_augmentation(args):
-    """Training images as they are."""
+    """Turn off the augmentation of training images; return the options."""
     args.random_mirror = 0
     args.min_random_area = args.max_random_area = 1
     args.min_random_aspect_ratio = args.max_random_aspect_ratio = 1
@@ -70,7 +70,7 @@ def without_augmentation(args):
 
 
 def write_records(folder, images, labels=None, split='train', extension='.png'):
-    """A record file of uint8 images `(H, W, 3)` in blue, green, red; returns its path."""
+    """Write a record file of uint8 images `(H, W, 3)` in the order blue, green, red; return its path."""
     writer = mx.recordio.MXIndexedRecordIO(str(folder / f'{split}.idx'), str(folder / f'{split}.rec'), 'w')
     for key, image in enumerate(images):
         encoded = image if isinstance(image, bytes) else cv2.imencode(extension, image)[1].tobytes()
@@ -81,6 +81,6 @@ def write_records(folder, images, labels=None, split='train', extension='.png'):
 
 
 def raw_pixels(args):
-    """Switches normalization off."""
+    """Turn off normalization; return the options."""
     args.rgb_mean, args.rgb_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return args

@@ -6,7 +6,7 @@ import models
 from imagenet.checkpoints import parameters
 from imagenet.runtime.compat import mx
 
-# Every architecture, at the depths that differ in kind.
+# Every architecture, with each kind of block.
 NETWORKS = [
     ('resnetv1', 18),
     ('resnetv1', 50),
@@ -20,7 +20,7 @@ CHANNELS_LAST = {f'{name}_layout': 'NHWC' for name in ('input', 'conv', 'batchno
 
 
 def make(**settings):
-    """A network whose values are to be set: its weights are 0."""
+    """Return a network with weights of 0, to be set by the caller."""
     settings = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 32, 32), **settings}
     net = models.get_model(**settings)
     models.allocate(net, [mx.cpu()])
@@ -28,14 +28,14 @@ def make(**settings):
 
 
 def make_initialized(**settings):
-    """A network with the recipe's initial values."""
+    """Return a network with the recipe's initial values."""
     net = make(**settings)
     models.initialize(net, [mx.cpu()])
     return net
 
 
 def random_arrays(net, seed=0):
-    """Canonical arrays that give logits of a usual size: no gamma is 0, no statistics are those of the start."""
+    """Return canonical arrays that give logits of a typical size. No gamma is 0; no statistics have initial values."""
     random = np.random.Generator(np.random.SFC64(seed))
     arrays = {}
     for name, shape in parameters.canonical_shapes(net).items():
@@ -54,7 +54,7 @@ def random_images(count=2, size=32, seed=1):
 
 
 def as_input(images, net):
-    """Images `(N, 3, H, W)` as a network takes them."""
+    """Return images `(N, 3, H, W)` in the layout and with the number of channels that a network expects."""
     if net.input_channels == 4:
         images = mx.nd.concat(images, mx.nd.zeros((images.shape[0], 1, *images.shape[2:])), dim=1)
     return images if net.input_layout == 'NCHW' else images.transpose((0, 2, 3, 1))

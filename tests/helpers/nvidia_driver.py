@@ -1,11 +1,11 @@
-"""A stand-in for NVIDIA's driver, which only installs beside a GPU: libraries that answer and compute nothing.
+"""A stand-in for NVIDIA's driver, which installs only with a GPU: libraries that answer calls but compute nothing.
 
 Everything above it is real: MXNet's wheel, the CUDA libraries, nvidia-ml-py.
 """
 
 import subprocess
 
-# All that libmxnet.so calls of libcuda.so.1 by name.
+# All functions of libcuda.so.1 that libmxnet.so calls by name.
 CUDA_FUNCTIONS = (
     'cuDeviceGet',
     'cuDevicePrimaryCtxRetain',
@@ -41,11 +41,11 @@ int nvmlDeviceGetMemoryInfo(void *handle, Memory *memory) {{ memory->total = {me
 
 
 def make_driver(folder, version='535.161.08', count=1, capability=(7, 0), init=0):
-    """Compiles a driver, and returns the environment in which programs find it.
+    """Compile a driver; return the environment variables with which programs find it.
 
     Args:
-        count, capability: of the GPUs that nvidia-ml-py sees; CUDA itself never sees one.
-        init: what NVML says when it is asked to start; 0 is well.
+        count, capability: of the GPUs that nvidia-ml-py finds; CUDA itself never finds one.
+        init: the result of NVML's initialization; 0 means success.
     """
     folder.mkdir(exist_ok=True)
     functions = '\n'.join(f'int {name}(void) {{ return {NO_DEVICE}; }}' for name in CUDA_FUNCTIONS)

@@ -1,27 +1,27 @@
-"""How long a test waits: only to end what hangs, and longer on a slow machine."""
+"""Time limits of tests and waits. They only end what hangs, and are longer on a slow machine."""
 
 import os
 import time
 
 from imagenet.runtime.compat import mx
 
-# Of one test with the fixtures that it is the first to use; the slowest takes 3 minutes on two AVX2 cores.
+# Includes the fixtures that a test is the first to use. The slowest test takes 3 minutes on two AVX2 cores.
 SECONDS_OF_A_TEST = 1200
-# How many seconds `_trial` took on the fastest machine so far, with AVX-512.
+# The result of `_trial` on the fastest machine so far, which has AVX-512.
 SECONDS_OF_THE_TRIAL = 2
-# How much slower than that this machine is; pytest's workers inherit it.
+# How many times slower this machine is, at least 1; pytest's workers inherit the variable.
 SLOWNESS = 'SLOWNESS_OF_THIS_MACHINE'
 
 
 def set_limit():
-    """Measure this machine, and give every test a limit (pytest-timeout's) unless the user has set one."""
+    """Measure this machine, and set the time limit of every test (pytest-timeout's) unless the user has set one."""
     if SLOWNESS not in os.environ:
         os.environ[SLOWNESS] = str(max(1, _trial() / SECONDS_OF_THE_TRIAL))
     os.environ.setdefault('PYTEST_TIMEOUT', str(round(generous(SECONDS_OF_A_TEST))))
 
 
 def _trial():
-    """Return how many seconds some convolutions take, and loading MXNet."""
+    """Return how many seconds it takes to load MXNet and compute some convolutions."""
     started = time.monotonic()
     images, weights = mx.nd.ones((64, 64, 56, 56)), mx.nd.ones((64, 64, 3, 3))
     for _ in range(10):
@@ -30,12 +30,12 @@ def _trial():
 
 
 def generous(seconds):
-    """Return the limit of a wait, longer on a slow machine."""
+    """Return a time limit, extended if the machine is slow."""
     return seconds * float(os.environ[SLOWNESS])
 
 
 def wait_until(is_reached, process=None):
-    """Return when a condition holds; fail after five minutes or more, or if a process has ended before.
+    """Wait until a condition holds. Fail after five minutes (more on a slow machine), or if a process ends first.
 
     Args:
         is_reached: a callable.

@@ -5,7 +5,7 @@ from helpers.patience import wait_until
 
 
 def processes_of(workspace):
-    """Every process whose command names the workspace."""
+    """Return every process whose command names the workspace."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -17,7 +17,7 @@ def processes_of(workspace):
 
 
 def worker(workspace, rank):
-    """The train.py of a rank."""
+    """Return the train.py process of a rank."""
     for process in processes_of(workspace):
         is_worker = process.cmdline()[1].endswith('train.py')
         if is_worker and process.environ().get('HOROVOD_RANK') == str(rank):

@@ -1,6 +1,6 @@
-"""The architectures once more, as plain functions of MXNet operators: what models.py is compared with.
+"""Reference implementations of the architectures in plain MXNet operators, which models.py is compared with.
 
-Written from the papers' tables and the parameters' names, with nothing of layers.py or models.py.
+Written from the papers' tables and the parameters' names. They use nothing from layers.py or models.py.
 """
 
 from imagenet.runtime.compat import mx
@@ -67,7 +67,7 @@ class Reference:
     def xception(self, x):
         x = self.norm_relu(self.conv(x, 'features.0', 2, pad=0), 'features.1')
         x = self.norm_relu(self.conv(x, 'features.2', pad=0), 'features.3')
-        # (place in features, separable convolutions, whether it halves the image)
+        # (place in features, number of separable convolutions, whether the block halves the image)
         for place, count, halves in [(4, 2, True), (5, 2, True), (6, 2, True), *((n, 3, False) for n in range(7, 15)),
                                      (15, 2, True)]:  # fmt: skip
             name = f'features.{place}'

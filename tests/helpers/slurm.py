@@ -1,4 +1,4 @@
-"""A Slurm of this machine alone: a controller, a node with two cores, and their authentication, in a folder."""
+"""A Slurm cluster on this machine, in one folder: a controller, a node with two cores, and their authentication."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from helpers.patience import wait_until
 
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'srun', 'sbatch')
-# With cred_expire, a requeued job waits 5 seconds for its second start, not two minutes.
+# Because of cred_expire, a requeued job starts again after 5 seconds instead of two minutes.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}
@@ -42,13 +42,13 @@ def missing_programs():
 
 
 def _search_path():
-    """Return PATH with the folders of daemons, which not every user's has."""
+    """Return PATH with the folders of daemons, which not every user's PATH contains."""
     return os.pathsep.join([os.environ['PATH'], '/usr/sbin', '/sbin'])
 
 
 @contextmanager
 def running_slurm(folder):
-    """Run Slurm in the block; yield the environment variables with which its commands find it."""
+    """Run Slurm within the block; yield the environment variables with which its commands find it."""
     key, configuration = folder / 'munge.key', folder / 'slurm.conf'
     key.touch(0o600)
     key.write_bytes(os.urandom(1024))

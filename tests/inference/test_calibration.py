@@ -36,7 +36,7 @@ def test_every_layer_in_float32_is_the_network(tmp_path, arch):
 
 
 def test_layers_that_matter_come_first(tmp_path):
-    """Weights of a channel that is always 0 do nothing; but where they dwarf all others, these have no levels left."""
+    """Weights of a channel that is always 0 have no effect, but huge ones leave no int8 levels for the others."""
     args = network_args(tmp_path, 'resnetv15', 18)
     net = build_unfused(args)
     worst = 'features.4.1.body.2.weight'
@@ -65,7 +65,7 @@ class SilentLog:
 
 
 def network_args(folder, arch, num_layers):
-    """Options of a network with a file of random parameters."""
+    """Write a network's random parameters to a file; return the options that load them."""
     network = {'arch': arch, 'num_layers': num_layers, 'num_classes': 10, 'image_shape': (3, 64, 64)}
     net = get_model(**network)
     initialize(net, [mx.cpu()])

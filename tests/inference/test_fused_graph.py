@@ -1,4 +1,4 @@
-"""fused_graph.py: fused graphs that compute what the plain network does."""
+"""fused_graph.py: a fused graph computes the same as the plain network."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def options(path, **changes):
 
 
 def saved_network(path, **changes):
-    """A plain network with random parameters, running statistics included, and its file."""
+    """Return a plain network with random parameters and running statistics, and write its file."""
     net = get_model(**model_options(with_changes(options(path, **changes), device='cpu')))
     initialize(net, [mx.cpu()])
     set_canonical(net, random_arrays(net))
@@ -32,7 +32,7 @@ def saved_network(path, **changes):
     'changes',
     [
         {},
-        # A single pixel is left of these.
+        # The last convolutions see a single pixel.
         {'image_shape': (3, 32, 32)},
         {'input_layout': 'NCHW', 'image_shape': (4, 48, 32)},
         {'num_layers': 50},
@@ -52,12 +52,12 @@ def test_fused_graph_computes_the_same(tmp_path, changes):
         images = mx.nd.random.normal(shape=(batch_size, *example.shape[1:]))
         logits = net(images)
         assert relative_difference(logits.asnumpy(), plain(images).asnumpy()) < 1e-4
-        # What comes out can be computed with.
+        # Other operators can use the result.
         np.testing.assert_allclose(mx.nd.softmax(logits).sum(axis=1).asnumpy(), 1, rtol=1e-5)
 
 
 def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypatch):
-    """Nothing is as exact as this wants it."""
+    """No fused graph meets a tolerance of 0."""
     path = tmp_path / 'net.params'
     saved_network(path)
     monkeypatch.setattr(fused_graph, 'TOLERANCE', 0)

@@ -1,4 +1,4 @@
-"""The augmentation options of the backend `mxnet`: each changes what it says, and nothing else does."""
+"""The augmentation options of the backend `mxnet`: each has the effect that its name promises, and no other."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SIZE = 64
 
 @pytest.fixture
 def args(tmp_path):
-    """Sixty times an image with a grey, a red and a bright square on blue, read without augmentation."""
+    """Sixty copies of one image, a gray, a red and a bright square on blue, read without augmentation."""
     image = np.empty((SIZE, SIZE, 3), dtype=np.uint8)
     image[:] = (150, 90, 60)
     image[8:24, 8:24] = (100, 100, 100)
@@ -27,20 +27,20 @@ def args(tmp_path):
 
 
 def images_with(args, **changes):
-    """What comes out, `(60, 64, 64, 3)`, in red, green and blue."""
+    """Return the images read with these options, `(60, 64, 64, 3)` in the order red, green, blue."""
     for name, value in changes.items():
         setattr(args, name, value)
     return read(load(args)[0])[0].transpose(0, 2, 3, 1)
 
 
 def in_hls(images):
-    """Hue (0 to 180), lightness and saturation (0 to 255)."""
+    """Return hue (0 to 180), lightness and saturation (0 to 255)."""
     pixels = np.clip(images, 0, 255).astype(np.uint8).reshape(-1, SIZE, 3)
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2HLS).reshape(images.shape).astype(float)
 
 
 def spread(values):
-    """How much values differ between images, at the pixel where they do most."""
+    """Return by how much values differ between images, at the pixel where they differ most."""
     return np.ptp(values, axis=0).max()
 
 
@@ -101,7 +101,7 @@ def test_pca_noise_shifts_all_pixels_alike(args):
 
 def test_rotation(args):
     images = images_with(args, max_random_rotate_angle=30)
-    # A turned square has less of its own colour in its corner; its middle stays where the image's middle is.
+    # Rotation about the image's center moves other colors into a square's corners.
     assert spread(images) > 50
     unturned = images_with(args, max_random_rotate_angle=0)
     assert np.abs(images - unturned)[:, 4:-4, 4:-4].mean() > 5
@@ -112,7 +112,7 @@ def test_shear(args):
 
 
 def extents(images):
-    """Width and height of the bright square in each image."""
+    """Return the width and height of the bright square in each image."""
     bright = images[..., 1] > 140
     return np.stack([bright.any(axis=axis).sum(axis=1) for axis in (1, 2)], axis=1)
 
@@ -129,7 +129,7 @@ def test_scale(args):
 
 
 def test_random_crop(args, tmp_path):
-    """Crops of an image whose colours are its coordinates start in its middle, or anywhere."""
+    """The image's colors are its coordinates, so they show that crops are taken from the center, or from anywhere."""
     across, down = np.meshgrid(np.arange(100, dtype=np.uint8), np.arange(100, dtype=np.uint8))
     args.data_train = write_records(tmp_path, [np.stack([np.zeros_like(down), down, across], axis=-1)] * 60)
     args.random_resized_crop = 0
@@ -142,7 +142,7 @@ def test_random_crop(args, tmp_path):
 
 
 def test_crop_sizes(args, tmp_path):
-    """The range of colours is the side of the crop."""
+    """The range of colors in a crop is the length of its side."""
     across, down = np.meshgrid(np.arange(100, dtype=np.uint8), np.arange(100, dtype=np.uint8))
     args.data_train = write_records(tmp_path, [np.stack([np.zeros_like(down), down, across], axis=-1)] * 60)
     images = images_with(args, random_resized_crop=0, random_crop=1, min_crop_size=70, max_crop_size=90)
@@ -158,7 +158,7 @@ def test_image_smaller_than_the_crop(args):
 
 
 def test_memory_does_not_grow_with_the_epochs(tmp_path):
-    """MXNet never frees the batches that wait in a reader when it ends; each of these is 19 MiB."""
+    """MXNet never frees the batches that still wait in a reader when it ends. Here, each has 19 MiB."""
     image = np.full((224, 224, 3), 90, dtype=np.uint8)
     path = write_records(tmp_path, [image] * 70, extension='.jpg')
     args = make_args(mode=Mode.TRAIN, data_train=path, num_examples=70, batch_size=32, image_shape=(3, 224, 224))

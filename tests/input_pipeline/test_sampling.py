@@ -1,4 +1,4 @@
-"""sampling.py: who reads which example when."""
+"""sampling.py: which process reads which example, and when."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ def test_shards_are_the_whole(num_examples, num_shards):
 
 
 def epoch_order(epoch, num_examples=103, num_shards=3, seed=5):
-    """The examples of all shards in an epoch, in batches of 8: `(shards, steps, 8)`."""
+    """Return the examples of all shards in an epoch, in batches of 8: `(shards, steps, 8)`."""
     num_steps = num_examples // (8 * num_shards)
     return np.stack(
         [training_order(num_examples, num_steps, 8, num_shards, shard, seed, epoch) for shard in range(num_shards)]

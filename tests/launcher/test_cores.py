@@ -41,7 +41,7 @@ def test_processes_share_the_cores():
     cores = sorted(os.sched_getaffinity(0))
     shares = [own_cores(rank, len(cores)) for rank in range(len(cores))]
     assert sum(shares, []) == cores
-    # More processes than cores: each has one.
+    # If there are more processes than cores, each process has one core.
     assert own_cores(len(cores), 2 * len(cores) + 1) == [cores[0]]
 
 

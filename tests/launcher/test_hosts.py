@@ -1,4 +1,4 @@
-"""hosts.py: lists of hosts, and how workers fill them."""
+"""hosts.py: lists of hosts, and how workers are assigned to them."""
 
 import socket
 
@@ -49,7 +49,7 @@ def test_local_hosts():
 
 
 def test_interface_to_a_host():
-    """There is one to other machines alone; no packet is sent."""
+    """Only other machines are reached through an interface; finding it sends no packet."""
     assert all(host.interface() is None for host in parse_hosts('localhost,127.0.0.1,misspelt.invalid'))
     names = [name for _, name in socket.if_nameindex()]
     assert parse_hosts('192.0.2.77')[0].interface() in (*names, None)

@@ -1,4 +1,4 @@
-"""slurm.py: tasks that srun has started, in the environment that Slurm 22.05 gives them."""
+"""slurm.py: tasks started by srun, with the environment that Slurm 22.05 sets."""
 
 import pytest
 

@@ -22,7 +22,7 @@ SMALLEST = ['--data-backend', 'synthetic', '--num-examples', '320']
 SMALLEST += ['--image-shape', '3,32,32', '--num-layers', '18']
 
 
-# In place of runner: says with which options it was called, and does as the test wants.
+# Replaces runner: records the -n and -b it was called with, then measures, hangs, crashes or dies as told.
 STAND_IN = """#!{python}
 import json, os, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -47,7 +47,7 @@ json.dump(report, open(os.path.join(options['--workspace'], 'report.json'), 'w')
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """Makes an executable in place of runner: from a behaviour by pair to its path."""
+    """A function that writes a stand-in for runner and returns its path; **{'1x2': 'hang'} makes -n 1 -b 2 hang."""
 
     def make(**behaviours):
         path = tmp_path / 'runner'
@@ -79,7 +79,7 @@ def test_sweep_measures_what_the_runs_report(tmp_path):
             values = out['metrics'][str(ngpus)][str(batch_size)]
             assert list(values) == out['metric_keys']
             assert values['val.latency_50'] <= values['val.latency_90'] <= values['val.latency_100']
-            # Both are over the same steps.
+            # Both cover the same steps.
             images_per_second = ngpus * batch_size / values['train.latency_avg']
             assert values['train.total_ips'] == pytest.approx(images_per_second, rel=0.05)
     assert out['environment']['options']['mode'] == 'train_val'

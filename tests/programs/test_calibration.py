@@ -15,20 +15,20 @@ from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 from imagenet.runtime.compat import mx
 
-# Validation images are decoded as those of prediction.
+# With this backend, validation decodes images the same way as prediction.
 RUN = ('./runner', *SMALL, '--data-backend', 'mxnet', '--mode')
 
 
 CALIBRATE = (*RUN, 'calibrate', '--seed', '1')
 
 
-# One process makes for all of them what they share.
+# Run in one pytest worker, so that shared fixtures are made only once.
 pytestmark = pytest.mark.xdist_group('quantization')
 
 
 @pytest.fixture(scope='module')
 def int8(trained, small_data, tmp_path_factory):
-    """The prefix of an int8 network made with all of the training images."""
+    """The prefix of an int8 network calibrated with all training images."""
     folder = tmp_path_factory.mktemp('int8')
     options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', folder)
     succeed_here(*CALIBRATE, *options, '--calib-images', '240', '-o', folder / 'net')
@@ -87,8 +87,8 @@ def test_ranges_follow_from_images_and_mode(int8, trained, small_data, tmp_path)
 
 
 def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
-    """Weights of a feature that is always 0 do nothing; but if they dwarf all others, int8 has no levels left for these
-    and the network gives every image the same class."""
+    """Weights of a feature that is always 0 have no effect in float32. But if they dwarf all other weights, int8 has no
+    levels left for the others, and the network assigns the same class to every image."""
     succeed_here(*training(small_data, tmp_path / 'run', '-e', '40', '--early-stop-top1', '0.6'))
     arrays = mx.nd.load(str(tmp_path / 'run' / 'model_best.params'))
     arrays['features.6.1.bn_add_relu.gamma'][0] = 0

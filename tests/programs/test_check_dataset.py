@@ -1,4 +1,4 @@
-"""scripts/check_dataset.py in processes: interrupted, on a full disk, and with names that are not text."""
+"""scripts/check_dataset.py in a separate process: interrupted, on a full disk, and with names that are not UTF-8."""
 
 import os
 import pty
@@ -34,7 +34,7 @@ def write_records(folder, keys, data, split='val'):
 
 
 def edit_index(folder, edit):
-    """Applies a function to the list of the lines of the validation split's index."""
+    """Apply a function to the list of lines of the validation split's index."""
     path = folder / 'val.idx'
     lines = path.read_text().splitlines()
     edit(lines)
@@ -46,7 +46,7 @@ def contents(folder):
 
 
 def assert_well(folder):
-    """In this process, which does not take a second to start."""
+    """Assert that a data set has no problems. Runs in this process, because starting another takes a second."""
     checked = [
         CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
         for path in find_record_files(folder)
@@ -71,7 +71,7 @@ def test_odd_names(small_data, tmp_path):
 
 
 def test_interrupt(start, tmp_path):
-    """The progress bar is on the terminal while images are decoded that take half a minute together."""
+    """The progress bar is already on the terminal, and decoding all the images would take half a minute."""
     _, image = cv2.imencode('.png', np.zeros((3000, 3000, 3), dtype=np.uint8))
     write_records(tmp_path, range(1000), [pack_image(key, 0, image.tobytes()) for key in range(1000)], 'train')
     master, terminal = pty.openpty()

@@ -1,4 +1,4 @@
-"""The cores that a process takes: those of its control group, and all of them for a bare train.py."""
+"""The cores that a process uses: as many as its control group allows, and all of them if train.py runs alone."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ OLD_GROUPS = Path('/sys/fs/cgroup/cpu')
 
 
 def test_process_in_a_group_with_a_quota():
-    """A real one, as a container has it."""
+    """A real control group, like a container's."""
     group = OLD_GROUPS / f'imagenet-test-{os.getpid()}'
     try:
         group.mkdir()
@@ -34,7 +34,7 @@ def test_process_in_a_group_with_a_quota():
 
 @pytest.mark.parametrize(('chosen', 'expected'), [({}, str(len(own_cores(0, 1)))), ({'OMP_NUM_THREADS': '3'}, '3')])
 def test_bare_training_has_its_cores(start, monkeypatch, tmp_path, chosen, expected):
-    """As fast without the launcher; what the user says about threads wins."""
+    """train.py is as fast without the launcher. The user's thread settings take precedence."""
     command = [sys.executable, 'train.py', '--device', 'cpu', '--data-backend', 'synthetic', '--batch-size', '16']
     command += ['--num-layers', '18', '--image-shape', '3,32,32', '--num-examples', '64000', '--disp-batches', '1']
     for name in [name for name in os.environ if name.startswith(('OMP', 'GLIBC'))]:

@@ -1,4 +1,4 @@
-"""cuda.py: what the driver, the GPUs and the libraries lack, in a line each. The wheels are in test_cuda_wheels.py."""
+"""cuda.py: one-line errors about the driver, the GPUs and the libraries. test_cuda_wheels.py tests the wheels."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ CHECK = (
 
 @pytest.fixture
 def wheel(tmp_path):
-    """The environment in which MXNet's wheel for GPUs seems to be installed: a line of its metadata is."""
+    """Environment variables under which MXNet's GPU wheel seems to be installed: Python finds metadata for it."""
     folder = tmp_path / 'packages' / 'mxnet_cu112-1.9.1.dist-info'
     folder.mkdir(parents=True)
     (folder / 'METADATA').write_text('Metadata-Version: 2.1\nName: mxnet-cu112\nVersion: 1.9.1\n')
@@ -73,7 +73,7 @@ def test_other_gpus(tmp_path, wheel, capability):
     number = '.'.join(map(str, capability))
     result = run(check, driver, wheel)
     assert_user_error(result, f'{GPU_NAME} has compute capability {number}', '5.0 to 8.9', "NVIDIA's container")
-    # MXNet of a container has its own list.
+    # A container's MXNet supports other GPUs, so nothing is checked without the wheel.
     assert run(check, driver).returncode == 0
 
 
@@ -89,7 +89,7 @@ def test_missing_library(wheel):
 
 
 def test_library_of_another_major_version(tmp_path, wheel):
-    """The package is there, and has the library under another number."""
+    """The package is installed, but contains another major version of the library."""
     folder = tmp_path / 'packages'
     metadata = folder / 'nvidia_cuda_runtime_cu11-12.0.dist-info'
     metadata.mkdir()
@@ -104,7 +104,7 @@ def test_nothing_is_loaded_for_cpus():
 
 
 def test_check_shows_the_driver(tmp_path):
-    """Also where MXNet is for CPUs: what is there is told."""
+    """The driver and its GPUs are shown even if MXNet supports only CPUs."""
     shown = succeed('./runner', '--check', env=make_driver(tmp_path / 'driver'))
     rows = dict(line.split('  ', 1) for line in shown.splitlines() if '  ' in line)
     assert rows['NVIDIA driver'].strip() == '535.161.08'
@@ -124,7 +124,7 @@ def test_setup_without_a_driver(tmp_path):
     ('found', 'message'), [(0, 'MXNet finds no GPU here'), (1, 'this takes 2 GPUs, and MXNet finds 1')]
 )
 def test_more_than_the_gpus_there_are(monkeypatch, found, message):
-    """MXNet for GPUs is not here, nor are GPUs: what it would say is put in its place."""
+    """This machine may have neither GPUs nor MXNet for GPUs, so MXNet's answers are replaced."""
     monkeypatch.setattr(mx.runtime.Features, 'is_enabled', lambda _, name: True)
     monkeypatch.setattr(devices, 'count_gpus', lambda: found)
     with pytest.raises(UserError, match=message):

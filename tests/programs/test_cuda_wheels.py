@@ -1,6 +1,6 @@
-"""MXNet's wheel for GPUs and the CUDA libraries that it links, 3.7 GB of them, on a machine without a GPU.
+"""MXNet's wheel for GPUs and the CUDA libraries that it links (3.7 GB), on a machine without a GPU.
 
-Not part of `make test`: make test-cuda-wheels.
+Not part of `make test`; run `make test-cuda-wheels`.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from helpers.nvidia_driver import GPU_NAME, make_driver
 
 from imagenet.reporting.report_file import read_report
 
-# Without a limit: 3.7 GB are downloaded.
+# No time limit, because 3.7 GB are downloaded.
 pytestmark = [pytest.mark.cuda_wheels, pytest.mark.timeout(0)]
 IGNORED = ('.venv', '.git', 'demo', '.setup.lock', '__pycache__')
 # The demo's network.
@@ -65,7 +65,7 @@ assert nvrtc.nvrtcCompileProgram(program, 0, None) == 0
 
 
 def test_libraries_that_are_opened_late(project, driver):
-    """Parts of cuDNN in the first backward pass, and what compiles fused operators."""
+    """MXNet opens parts of cuDNN in the first backward pass, and NVRTC when it compiles fused operators."""
     succeed(project, '.venv/bin/python', '-c', LATE, env=driver)
 
 
@@ -132,6 +132,6 @@ def test_missing_library(project, driver, name):
 
 
 def test_setup_finds_its_work_done(project, driver):
-    """Without an option, too: it stays an environment for GPUs."""
+    """Without an option, the environment also remains one for GPUs."""
     for options in ((), ('--gpu',)):
         assert succeed(project, 'scripts/setup.sh', *options, env=driver) == ''

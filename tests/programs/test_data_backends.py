@@ -1,4 +1,4 @@
-"""Which backend a run reads its data with, and DALI together with Horovod."""
+"""Choosing the backend that reads the data, and using DALI together with Horovod."""
 
 import pytest
 from helpers.commands import SMALL, assert_user_error, call, succeed
@@ -11,7 +11,7 @@ def test_dali_gpu_without_a_gpu(small_data):
 
 @pytest.fixture
 def environment_without_dali(tmp_path):
-    """Environment variables under which Python finds no DALI: a package of that name that is empty comes first."""
+    """Environment variables that hide DALI: an empty `nvidia` package comes first on Python's path."""
     (tmp_path / 'nvidia').mkdir()
     (tmp_path / 'nvidia' / '__init__.py').touch()
     return {'PYTHONPATH': str(tmp_path)}
@@ -26,7 +26,7 @@ def test_without_dali(small_data, tmp_path, environment_without_dali):
 
 
 def test_two_processes_with_horovod(small_data, trained, tmp_path):
-    """Horovod and DALI in one process; and every process validates its share, or everything."""
+    """Horovod and DALI work in one process, whether each process validates its share or everything."""
     command = ['./runner', '-n', '2', *SMALL, '--data-root', small_data, '--mode', 'val', '--data-backend', 'dali-cpu']
     command += ['--load', trained / 'model_best.params', '--workspace', tmp_path]
     alone = succeed('./runner', *command[3:])

@@ -1,4 +1,4 @@
-"""Dockerfile and Dockerfile.cpu: linted, and the shell of each RUN executed, without an engine to build them."""
+"""Dockerfile and Dockerfile.cpu: lint them and execute the shell code of each RUN, without a container engine."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from helpers.commands import PROJECT
 from imagenet.runtime import cuda
 
 DOCKERFILES = ('Dockerfile', 'Dockerfile.cpu')
-# Programs that change the machine, in a form that does not, and yet fails where they would.
+# Replacements for programs that change the machine. They change nothing, but fail if the real ones would.
 STAND_INS = {
     'python': 'exec {python} "$@"',
     'apt-get': 'case "$1" in update) ;; *) exec /usr/bin/apt-get --simulate "$@" ;; esac',
@@ -25,7 +25,7 @@ STAND_INS = {
 
 
 def instructions(path):
-    """(instruction, its arguments) of a Dockerfile, in order."""
+    """Return (instruction, arguments) for each instruction of a Dockerfile, in order."""
     text = re.sub(r'\\\n', '', re.sub(r'^\s*#.*\n', '', path.read_text(), flags=re.MULTILINE))
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
 
@@ -39,9 +39,9 @@ def test_lint(name):
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """The PATH of an image's shell, which cannot touch this machine."""
+    """A PATH for the shell code of an image, with programs that cannot change this machine."""
     if not shutil.which('apt-get') or os.geteuid() != 0:
-        pytest.skip('the shell of an image needs root, and Debian')
+        pytest.skip('the shell code of an image needs root and Debian')
     root, folder = tmp_path / 'root', tmp_path / 'bin'
     (root / 'etc').mkdir(parents=True)
     (root / 'home').mkdir()
@@ -56,9 +56,9 @@ def stand_ins(tmp_path):
 
 @pytest.mark.parametrize('name', DOCKERFILES)
 def test_every_run_line(name, stand_ins, tmp_path):
-    """In folders that hold nothing but what was copied into the stage before."""
+    """Each RUN is executed in a folder that contains only the files copied into its stage so far."""
     if cuda.has_wheel():
-        pytest.skip('the environment here is for GPUs')
+        pytest.skip('this environment is for GPUs')
     stage, variables, executed = None, {}, 0
     for instruction, arguments in instructions(PROJECT / name):
         if instruction == 'ARG':
@@ -71,7 +71,7 @@ def test_every_run_line(name, stand_ins, tmp_path):
             for source in sources:
                 copy(source, stage / target)
         elif instruction == 'RUN':
-            # Made already; setup.sh has to find it whole with what was copied.
+            # The environment already exists. With only the copied files, setup.sh must find it complete.
             if not (stage / '.venv').exists():
                 (stage / '.venv').symlink_to(PROJECT / '.venv')
             environment = {**os.environ, **variables, 'PATH': stand_ins, 'PYTHON': '', 'PYTHONPATH': ''}

@@ -1,4 +1,4 @@
-"""examples/: each script makes the command that its name promises, and passes further options on."""
+"""examples/: each script builds the command that its name promises, and passes on further options."""
 
 import shlex
 
@@ -10,7 +10,7 @@ GPU_LAYOUT = {'--conv-layout': 'NHWC', '--fuse-bn-add-relu': '1', '--image-shape
 
 
 def commands(script, *options):
-    """The train.py options of every run that a script would start."""
+    """Return (command, its train.py options) for every run that a script would start."""
     lines = succeed(PROJECT / 'examples' / script, *options, '--dry-run').splitlines()
     words = [shlex.split(line) for line in lines if 'train.py' in line]
     starts = [next(number for number, word in enumerate(line) if word.endswith('/train.py')) for line in words]
@@ -18,7 +18,7 @@ def commands(script, *options):
 
 
 def expectation(script):
-    """What the options of a script's first run must hold, by its name."""
+    """Return the options that all runs of a script must have, according to its name."""
     expected = {'--device': 'cpu' if 'CPU' in script else 'gpu'}
     if 'FP16' in script or script.endswith('0E.sh'):
         expected.update(GPU_LAYOUT, **{'--dtype': 'float16'})

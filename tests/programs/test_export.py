@@ -1,4 +1,4 @@
-"""export.py: files for other programs, run as those would."""
+"""export.py: files for other programs, loaded and run as those programs would."""
 
 import importlib
 import json
@@ -16,16 +16,16 @@ from imagenet.runtime.compat import mx
 from models import build_unfused
 from train import parse_args
 
-# One process makes for all of them what they share.
+# Run in one pytest worker, so that shared fixtures are made only once.
 pytestmark = pytest.mark.xdist_group('export')
-# As conftest.SMALL, in the words of train.py.
+# `helpers.commands.SMALL` as options of train.py.
 SMALL_NETWORK = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--num-classes', '10')
 ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
 
 
 @pytest.fixture(scope='module')
 def exported(trained, small_data, tmp_path_factory):
-    """What the names of exported files begin with, and what was printed."""
+    """The prefix of the exported files, and the output of each export."""
     prefix = tmp_path_factory.mktemp('exported') / 'net'
     options = ('--mode', 'export', '--load', trained / 'model_best.params', '--data-root', small_data, '-o', prefix)
     printed = [succeed_here('./runner', *SMALL, *options, '--format', format_) for format_ in ENDINGS]
@@ -34,7 +34,7 @@ def exported(trained, small_data, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def images_and_logits(trained, small_tree):
-    """Seven photographs of digits, and what the checkpoint's plain network says about them."""
+    """Seven images of digits, and the logits that the checkpoint's unfused network computes for them."""
     args = parse_args([*SMALL_NETWORK, '--load', str(trained / 'model_best.params')])
     paths = sorted((small_tree / 'val').glob('*/*'))[::10]
     images = np.concatenate([load_image(path, args) for path in paths])
@@ -88,7 +88,7 @@ def test_what_stands_beside_it(exported):
 
 
 def test_without_data(trained, tmp_path):
-    """Random images serve as well; and a GPU's form of the options makes no difference."""
+    """Random images are used instead, and options for a GPU's layout make no difference."""
     options = ('--mode', 'export', '--load', trained / 'model_best.params', '-o', tmp_path / 'net')
     output = succeed_here('./runner', *SMALL, *options, '--input-layout', 'NHWC', '--image-shape', '4,32,32')
     assert '8 random images' in output

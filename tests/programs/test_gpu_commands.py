@@ -1,4 +1,4 @@
-"""What is started on GPU servers, as far as it can be seen without a GPU."""
+"""The commands started on GPU servers, as far as they can be tested without a GPU."""
 
 import re
 import shlex
@@ -15,13 +15,14 @@ from models import get_model, initialize, model_options
 from train import parse_args
 
 SECTIONS = ('## On a GPU server', '## On a cluster')
-# `$ command`, and what it prints; made with `PYTHONPATH=. python tests/test_gpu_commands.py`.
+# Each command as `$ command`, then its output. Made with
+# `PYTHONPATH=.:tests python tests/programs/test_gpu_commands.py`.
 EXPECTED = PROJECT / 'tests' / 'data' / 'gpu_commands.txt'
 PLACE = '/home/me/imagenet-mxnet'
 
 
 def documented_commands():
-    """The `./runner` commands of the README's sections about GPUs, without their comments."""
+    """Return the `./runner` commands of the README's sections about GPUs, without their comments."""
     text = (PROJECT / 'README.md').read_text(encoding='utf-8')
     sections = [part for part in re.split(r'^(?=## )', text, flags=re.MULTILINE) if part.startswith(SECTIONS)]
     assert len(sections) == len(SECTIONS)
@@ -30,9 +31,9 @@ def documented_commands():
 
 
 def dry_run(command):
-    """What `--device gpu --dry-run` prints, with the project in the same place everywhere."""
+    """Return what `--device gpu --dry-run` prints, with the project's folder replaced by `PLACE`."""
     program, *options = shlex.split(command)
-    # Each machine has its own environment.
+    # The output must not depend on this machine's environment variables.
     environment = {'PATH': '/usr/bin:/bin'}
     printed = subprocess.run(
         [sys.executable, PROJECT / program, *options, '--device', 'gpu', '--dry-run'],
@@ -46,7 +47,7 @@ def dry_run(command):
 
 
 def expected_output():
-    """What each command prints."""
+    """Return {command: expected output}."""
     blocks = re.split(r'^\$ ', EXPECTED.read_text(encoding='utf-8'), flags=re.MULTILINE)[1:]
     return dict(block.split('\n', 1) for block in blocks)
 
@@ -62,7 +63,7 @@ def test_documented_command(command):
 
 
 def test_the_full_graph_goes_to_a_cpu_and_predicts(small_tree, tmp_path):
-    """Float16, NHWC, fused, four channels: its graph is built, and its parameters work in the CPU's network."""
+    """The fused float16 NHWC graph with four channels can be built, and its parameters work in a CPU's network."""
     words = shlex.split(dry_run('./runner -n 8 -b 192').splitlines()[-1])
     args = parse_args(words[words.index(f'{PLACE}/train.py') + 1 :])
     args.num_classes = 1000

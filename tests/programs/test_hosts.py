@@ -1,4 +1,4 @@
-"""The launcher over ssh: hosts that are network namespaces of this machine, with an sshd in each."""
+"""The launcher over ssh. The hosts are network namespaces of this machine, each with its own sshd."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from helpers.processes import assert_nothing_is_left, read_until, worker
 
 from imagenet.reporting.report_file import read_report
 
-# Tests of several processes run side by side, and each has its hosts.
+# Each pytest worker has its own hosts, because the workers run in parallel.
 NETWORK = f'10.213.{os.getpid() % 256}'
 
 
@@ -56,14 +56,14 @@ def run(*command):
 
 
 def listens(name, address):
-    """Whether an sshd answers in a namespace."""
+    """Return whether an sshd answers in a namespace."""
     scan = ['ip', 'netns', 'exec', name, 'ssh-keyscan', '-T', '1', address]
     return b'ssh-' in subprocess.run(scan, capture_output=True).stdout
 
 
 @pytest.fixture(scope='module')
 def ssh_key(tmp_path_factory):
-    """Two hosts with a network between them and an sshd on each, which lets in the owner of this private key."""
+    """A private key for two connected hosts, each with an sshd that accepts it."""
     probe = subprocess.run(['unshare', '--net', 'true'], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip(f'network namespaces are not permitted here: {probe.stderr.strip()}')
@@ -104,18 +104,18 @@ def ssh_key(tmp_path_factory):
 
 @pytest.fixture
 def elsewhere(ssh_key):
-    """A folder that is another one, and empty, on the second host."""
+    """A path that leads to a different, empty folder on the second host."""
     return ssh_key.parent / 'elsewhere'
 
 
 def on_first_host(ssh_key, *options, order=1):
-    """A `runner` command on the first host, for one worker on each."""
+    """Return a `runner` command that runs on the first host and starts one worker on each host."""
     hosts = ','.join(f'{address}:1' for address in ADDRESSES[::order])
     command = ['ip', 'netns', 'exec', NAMES[0], './runner', '-H', hosts, '--ssh-identity-file', ssh_key, *options]
     return [str(part) for part in command]
 
 
-# The namespaces share the cores, which two real hosts would not: no thread is bound to one.
+# Unlike two real hosts, the namespaces share the cores, so no thread is bound to a core.
 SETTINGS = {'OMP_NUM_THREADS': '1', 'OMP_PROC_BIND': 'false'}
 
 
@@ -123,7 +123,7 @@ SYNTHETIC = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-b
 
 
 def start_on_both(start, ssh_key, workspace, order=1):
-    """An endless run, with what it says in one pipe; `order` -1 has rank 0 on the host that is reached over ssh."""
+    """Start an endless run whose output goes to one pipe. If `order` is -1, rank 0 is on the host reached over ssh."""
     command = on_first_host(ssh_key, *SMALL, order=order)
     process = start(*command, *SYNTHETIC, '--workspace', workspace, env=SETTINGS)
     read_until(process, 'epoch 1 step 5/')
@@ -158,7 +158,7 @@ def test_killed_worker_of_another_host_ends_the_run(start, ssh_key, tmp_path):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_workers_that_are_all_elsewhere(ssh_key, tmp_path, workers):
-    """As from the head node of a cluster, which the workers must reach, too."""
+    """As if started on the head node of a cluster, which the workers must also be able to reach."""
     command = on_first_host(ssh_key, *SMALL, *SYNTHETIC, '--num-examples', '64', '-e', '1', '--workspace', tmp_path)
     command[command.index('-H') + 1] = f'{ADDRESSES[1]}:{workers}'
     assert '--network-interfaces veth0' in succeed(*command, '--dry-run')
@@ -172,7 +172,7 @@ def test_host_that_does_not_answer(ssh_key, tmp_path):
 
 
 def test_host_without_the_data(ssh_key, small_data, tmp_path, elsewhere):
-    """The second host has another folder under this name."""
+    """On the second host, this path leads to another folder."""
     shutil.copytree(small_data, elsewhere, dirs_exist_ok=True)
     command = on_first_host(ssh_key, *SMALL, '--data-root', elsewhere, '--workspace', tmp_path / 'run')
     assert_user_error(call(*command), f'{ADDRESSES[1]}: {elsewhere / "train.rec"}', 'cannot read')

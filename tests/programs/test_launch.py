@@ -1,4 +1,4 @@
-"""The launcher and its supervisors: many processes on this machine that start, stop and fail together."""
+"""The launcher and its supervisors: several processes on this machine that start, stop and fail together."""
 
 import signal
 import sys
@@ -19,22 +19,22 @@ from imagenet.runtime import distributed
 pytestmark = pytest.mark.usefixtures('device')
 
 
-# A worker that died ends the run within a few seconds, of which a busy machine makes many.
+# A dead worker ends the run within a few seconds, but a busy machine takes much longer.
 SECONDS_TO_END = 60
 
 
 def command(workspace, *options, processes=2):
-    """A run of several processes."""
+    """Return the command for a run with several processes."""
     return ('./runner', '-n', processes, *SMALL, '--workspace', workspace, *options)
 
 
 def wait_for_a_save(workspace):
-    """Returns while a checkpoint is being written."""
+    """Wait until a checkpoint is being written."""
     wait_until(lambda: list(workspace.glob('.model_*')))
 
 
 def wait_for_a_validation(process):
-    """Returns, most likely, while the network is being validated, which takes most of the time here."""
+    """Wait until the network is most likely being validated, which takes most of the time here."""
     read_until(process, 'epoch 2/')
     time.sleep(1)
 
@@ -63,7 +63,7 @@ def test_killed_worker_ends_the_run(start, small_data, digits_data, tmp_path, ph
     assert last.startswith(f'error: rank {rank} on localhost was killed (SIGKILL)')
     assert 'Traceback' not in output
     assert_nothing_is_left(tmp_path)
-    # It goes on, with as many workers or with another number.
+    # The run can be started again with the same number of workers or another one. It resumes if it has saved.
     again = start(*command(tmp_path, *options, processes=1 + rank))
     said = read_until(again, 'epoch ')
     has_saved = (tmp_path / 'model_resume.json').exists()
@@ -88,7 +88,7 @@ def test_crash_shows_where_it_happened(start, tmp_path):
 
 @pytest.mark.gpus(2)
 def test_stopped_run_goes_on_with_another_number_of_workers(start, small_data, tmp_path):
-    """In the middle of an epoch, with the same batch over all: the same examples in the same steps."""
+    """Stopped in the middle of an epoch, it sees the same examples in the same steps if the total batch is the same."""
     options = ('--data-root', small_data, '--seed', '7', '-e', '2', '--warmup-epochs', '0', '--disp-batches', '4')
     succeed('./runner', '-n', '2', *SMALL, *options, '-b', '8', '--workspace', tmp_path / 'whole')
     process = start(*command(tmp_path / 'stopped', *options, '-b', '8'))
@@ -100,7 +100,7 @@ def test_stopped_run_goes_on_with_another_number_of_workers(start, small_data, t
     again = succeed('./runner', '-n', '1', *SMALL, *options, '--workspace', tmp_path / 'stopped')
     assert '1 of 2 epochs and ' in again
     whole, stopped = (read_report(tmp_path / name / 'report.json')['metrics'] for name in ('whole', 'stopped'))
-    # Batch norm sees other batches, and augmentation other numbers: it is the same training, not the same bits.
+    # Batch norm sees other batches and augmentation other random numbers, so the results are close, not identical.
     assert stopped['train.loss'][0] == whole['train.loss'][0]
     assert stopped['train.loss'][1] == pytest.approx(whole['train.loss'][1], rel=0.2)
     assert all(value * 240 == pytest.approx(round(value * 240)) for value in stopped['train.top1'])
@@ -138,10 +138,10 @@ def test_second_signal_stops_at_once(start, tmp_path):
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     process = start(*command(tmp_path, *options))
     read_until(process, 'epoch 1 step 5/')
-    # Workers that cannot do what they are asked to.
+    # Paused workers cannot react to the first signal.
     for rank in range(2):
         worker(tmp_path, rank).send_signal(signal.SIGSTOP)
-    # Signals within half a second are one request, so a busy machine may need more than two.
+    # Signals within half a second count as one request, so a busy machine may need more than two.
     while process.poll() is None:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.8)
@@ -181,7 +181,7 @@ distributed.initialize(kv_store='horovod', device='cpu')
 
 
 def in_parallel(tmp_path, processes, code):
-    """Runs Python code in several processes that Horovod connects; returns the completed process."""
+    """Run Python code in several processes connected by Horovod; return the completed process."""
     script = tmp_path / 'parallel.py'
     script.write_text(IN_PARALLEL.format(project=str(PROJECT), tests=str(PROJECT / 'tests'), code=code))
     horovodrun = Path(sys.executable).with_name('horovodrun')
@@ -213,7 +213,7 @@ np.savez({out!r} + f'/{{distributed.size()}}.{{distributed.rank()}}.npz', **arra
 """
 
 
-@pytest.mark.only_on_cpu('it is written for CPUs')
+@pytest.mark.only_on_cpu('written for CPUs')
 @pytest.mark.parametrize('groups', distributed.GRADIENT_GROUPS.values())
 def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups):
     for processes in (1, 2):
@@ -245,7 +245,7 @@ except UserError as error:
 """
 
 
-@pytest.mark.only_on_cpu('it is written for CPUs')
+@pytest.mark.only_on_cpu('written for CPUs')
 def test_other_parameters_at_the_start_are_found(tmp_path):
     result = in_parallel(tmp_path, 2, OTHER_START)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -254,7 +254,7 @@ def test_other_parameters_at_the_start_are_found(tmp_path):
     assert all('output.bias (parameters)' in line and 'on rank 1' in line for line in found)
 
 
-@pytest.mark.only_on_cpu('it is written for CPUs')
+@pytest.mark.only_on_cpu('written for CPUs')
 def test_other_data_or_versions_are_found(tmp_path):
     code = """
 from imagenet.common.errors import UserError
@@ -284,7 +284,7 @@ with one_line_errors(), distributed.lost_process_errors():
 """
 
 
-@pytest.mark.only_on_cpu('it needs no device')
+@pytest.mark.only_on_cpu('needs no device')
 def test_rank_that_is_ending_is_not_interrupted(start):
     process = start(sys.executable, '-c', ENDS_WHILE_A_FILE_IS_WRITTEN)
     read_until(process, 'error: another rank has ended, so this one stops')
@@ -294,9 +294,9 @@ def test_rank_that_is_ending_is_not_interrupted(start):
 
 
 class TestErrors:
-    """One line, with the rank in front where it is not what all say; exit code 2."""
+    """Each error is one line, with the rank in front unless all ranks report the same."""
 
-    @pytest.mark.only_on_cpu('it is written for CPUs')
+    @pytest.mark.only_on_cpu('written for CPUs')
     def test_horovod_without_mxnet(self, tmp_path):
         broken = tmp_path / 'horovod'
         broken.mkdir()

@@ -1,4 +1,4 @@
-"""prediction.py: one image, folders and lists, with a network of the digits."""
+"""prediction.py: one image, folders and lists, with a network trained on digits."""
 
 import csv
 import json
@@ -12,13 +12,13 @@ pytestmark = pytest.mark.usefixtures('device')
 
 @pytest.fixture(scope='module')
 def predict(trained):
-    """The command of a prediction, up to what is classified."""
+    """The command of a prediction, without the images to classify."""
     return './runner', *SMALL, '--mode', 'pred', '--load', trained / 'model_best.params', '--data-pred'
 
 
 @pytest.fixture
 def folder(small_tree, tmp_path):
-    """Forty digits in folders of folders, a broken image among them, and a file that is none."""
+    """Seventy digits in a folder per class, a broken image, and a file that is not an image."""
     folder = tmp_path / 'images'
     shutil.copytree(small_tree / 'val', folder)
     (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff no image')
@@ -69,7 +69,7 @@ def test_batches_do_not_change_what_is_found(predict, folder, tmp_path):
 
 
 def test_list_and_table(predict, folder, tmp_path):
-    """Paths of a list are relative to it."""
+    """Paths in a list are relative to the list's folder."""
     images = [path.relative_to(folder) for path in sorted(folder.rglob('*.jpg'))[:3]]
     (folder / 'list.txt').write_text('\n'.join(map(str, [*images, 'missing.jpg'])) + '\n\n')
     succeed_here(*predict, folder / 'list.txt', '-o', tmp_path / 'found.csv')

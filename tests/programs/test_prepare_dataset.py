@@ -1,4 +1,4 @@
-"""scripts/prepare_dataset.py in processes: stopped and resumed, compared with prepare_imagenet.sh, and its memory."""
+"""scripts/prepare_dataset.py in a separate process: stopping, resuming, memory, and prepare_imagenet.sh's output."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from helpers.patience import wait_until
 
 from imagenet.datasets.records import read_index
 
-# The tests stop runs between the two.
+# The tests stop runs after the first save and before the last image.
 IMAGES_IN_LARGE_TREE, IMAGES_BETWEEN_SAVES = 1800, 512
 PROGRAM = PROJECT / 'scripts' / 'prepare_dataset.py'
 
@@ -36,7 +36,7 @@ def description(folder):
 
 
 def skipped(folder):
-    """{path: reason}"""
+    """Return {path: reason}."""
     return dict(line.split('\t') for line in (folder / 'skipped.txt').read_text().splitlines())
 
 
@@ -45,13 +45,13 @@ def paths_in_list(folder, split):
 
 
 def stored_images(folder, split):
-    """{path: encoded image}"""
+    """Return {path: encoded image}."""
     return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))
 
 
 @pytest.fixture
 def split_tree(tmp_path):
-    """Two classes in two splits."""
+    """An image tree with two classes in each of two splits."""
     for split in ('train', 'val'):
         write_classes(tmp_path / 'raw' / split, {'cat': 4, 'dog': 4})
     return tmp_path / 'raw'
@@ -59,7 +59,7 @@ def split_tree(tmp_path):
 
 @pytest.fixture(scope='session')
 def large_tree(tmp_path_factory):
-    """Classes of images that take a millisecond each, and of files that are skipped."""
+    """Classes with images that take a millisecond each, and with files that are skipped."""
     root = tmp_path_factory.mktemp('large')
     noise = np.random.RandomState(0).randint(0, 256, (200, 200, 3), dtype=np.uint8)
     cv2.imwrite(str(root / 'noise.jpg'), noise)
@@ -76,14 +76,14 @@ LARGE_OPTIONS = ('--val-fraction', '0.2', '--threads', '1')
 
 @pytest.fixture(scope='session')
 def large_data(large_tree):
-    """What an uninterrupted run makes of the large tree."""
+    """The files that an uninterrupted run makes from the large tree."""
     out = large_tree.parent / 'data'
     prepare(large_tree, out, *LARGE_OPTIONS, '--threads', '3')
     return out
 
 
 def wait_for(process, work, num_done):
-    """Until the state of a run has so many images."""
+    """Wait until the saved state of a run includes this many images."""
     state = work / 'state.json'
 
     def is_reached():
@@ -101,7 +101,7 @@ def test_makes_what_prepare_imagenet_makes(small_tree, small_data, tmp_path):
         assert (out / name).read_bytes() == (small_data / name).read_bytes()
     records = read_records(out, 'train')
     assert Counter(records) == Counter(read_records(small_data, 'train'))
-    # The lists say what the records are.
+    # The list matches the records.
     lines = [line.split('\t') for line in (out / 'train.lst').read_text().splitlines()]
     assert [int(key) for key, _, _ in lines] == list(range(240))
     assert records == [(int(float(label)), (small_tree / 'train' / path).read_bytes()) for _, label, path in lines]
@@ -131,19 +131,19 @@ def test_odd_names(split_tree, tmp_path):
     assert 'a tab or a line break' in found['val/cat/a\\tb.jpg']
     listed = (out / 'val.lst').read_bytes().splitlines()
     assert sum(line.endswith((b'\tcat/caf\xe9.jpg', '\tcat/ü ñ.jpg'.encode())) for line in listed) == 2
-    # MXNet finds no file in a folder of such a name.
+    # MXNet cannot open files in a folder with such a name.
     out.rename(tmp_path / 'out')
     assert len(read_records(tmp_path / 'out', 'val')) == 10
 
 
 def test_shuffling_leaves_no_order(large_data):
-    """Of two images that follow each other, the second is as often a later one of the tree as an earlier one."""
+    """Of two successive images, the second comes from a later place in the tree about half of the time."""
     order = np.argsort(np.argsort(paths_in_list(large_data, 'train')))
     assert 0.45 < (np.diff(order) > 0).mean() < 0.55
 
 
 def test_killed_run_goes_on(start, large_tree, large_data, tmp_path):
-    """Three runs, two of them killed, make the files of one."""
+    """Three runs, two of them killed, make the same files as one uninterrupted run."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     for num_done in (IMAGES_BETWEEN_SAVES, 2 * IMAGES_BETWEEN_SAVES):
         process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
@@ -166,13 +166,13 @@ def test_interrupted_run_goes_on(start, large_tree, large_data, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors == f'interrupted: the work so far is kept in {work}, and the same command resumes from there\n'
-    # Threads are no part of what the files are made of.
+    # The number of threads does not affect the files.
     assert 'resuming: ' in prepare(large_tree, out, *LARGE_OPTIONS, '--threads', '2')
     assert contents(out) == contents(large_data)
 
 
 def test_full_disk(large_tree, large_data, tmp_path):
-    """As on a full disk, a file cannot grow any more."""
+    """A limit on the size of files has the same effect as a full disk."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     limit = (large_data / 'train.rec').stat().st_size * 2 // 3
 
@@ -187,7 +187,7 @@ def test_full_disk(large_tree, large_data, tmp_path):
 
 
 def test_stopped_run_keeps_others_out(start, large_tree, large_data, tmp_path):
-    """Both a second run at the same time, and one with other options later."""
+    """It keeps out a second run at the same time, and later a run with other options."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
     wait_for(process, work, IMAGES_BETWEEN_SAVES)

@@ -50,7 +50,7 @@ def test_record_files_hold_the_tree_untouched(small_tree, small_data):
 def test_training_list_is_shuffled(small_data):
     in_list = [line.split('\t')[1] for line in (small_data / 'train.lst').read_text().splitlines()]
     assert in_list != sorted(in_list)
-    # Keys are in the order of the list, offsets in that of the file: both rise together.
+    # The index has the keys in the order of the list, and the offsets increase in the same order.
     keys_in_list = [line.split('\t')[0] for line in (small_data / 'train.lst').read_text().splitlines()]
     keys_in_file = [line.split('\t')[0] for line in (small_data / 'train.idx').read_text().splitlines()]
     assert keys_in_list == keys_in_file
@@ -119,7 +119,7 @@ def test_image_that_was_not_packed(small_data, tmp_path):
 
 @pytest.mark.parametrize('stage', ['train.lst', 'train.rec', 'val.rec'])
 def test_killed_in_the_middle(start, tree, tmp_path, stage):
-    """No folder of that name is there, and the next try works."""
+    """The output folder does not exist, and the next try works."""
     out = tmp_path / 'out'
     command = ['scripts/prepare_imagenet.sh', tree, out]
     process = start(*command)

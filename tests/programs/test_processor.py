@@ -1,4 +1,4 @@
-"""Whole runs on old processors, and what oneDNN itself reports."""
+"""Complete runs with the instruction sets of old processors, and the one that oneDNN reports."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 from imagenet.runtime.processor import LIMIT, SATURATING, TILES
 
-# How oneDNN names them in its log.
+# The names of the instruction sets in oneDNN's log.
 TITLES = {
     'SSE41': 'Intel SSE4.1',
     'AVX': 'Intel AVX',
@@ -33,7 +33,7 @@ mx.nd.Convolution(ones, ones, no_bias=True, kernel=(8, 8), num_filter=1).wait_to
 
 @pytest.mark.parametrize('limit', [None, 'SSE41', 'AVX', 'AVX2', 'AVX512_MIC', 'AVX512_CORE', 'avx2'])
 def test_onednn_uses_what_is_expected(monkeypatch, limit):
-    """By its own log; the default includes AMX on a processor that has it."""
+    """oneDNN's log confirms it. The default includes AMX if the processor has it."""
     monkeypatch.delenv(LIMIT, raising=False)
     if limit is not None:
         monkeypatch.setenv(LIMIT, limit)
@@ -64,7 +64,7 @@ def test_check_shows_the_instruction_set():
 
 @pytest.mark.parametrize('limit', ['AVX2', 'SSE41'])
 def test_old_processors_do_everything(monkeypatch, small_data, tmp_path, limit):
-    """Training, validation, int8 and export, all but mixed precision."""
+    """Training, validation, int8 and export work; only mixed precision does not."""
     monkeypatch.setenv(LIMIT, limit)
     succeed(*training(small_data, tmp_path, '-e', '1', '--warmup-epochs', '0'))
     checkpoint = tmp_path / 'model_best.params'

@@ -1,4 +1,4 @@
-"""checkpoints and stop_signals.py: a run that is stopped in any way goes on as if it had not been."""
+"""checkpoints and stop_signals.py: however a run is stopped, it resumes as if it had never stopped."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ OPTIONS = (
 )
 
 
-# Files that hold numbers alone, and must be the same whatever happened to the run.
+# Files that hold only numbers. They must be the same whether or not the run was stopped.
 FINAL_FILES = [
     'model_best.params',
     'model_ema_best.params',
@@ -52,7 +52,7 @@ def command(data, workspace, *options):
 
 
 def stop_at(line, number, process):
-    """Sends a run a signal when it prints a line, and returns its exit code and output."""
+    """Send a signal to a run when it prints a line; return its exit code and output."""
     beginning = read_until(process, line)
     process.send_signal(number)
     rest, _ = process.communicate()
@@ -67,7 +67,7 @@ def outcome(workspace):
 
 
 @pytest.mark.parametrize('backend', ['mxnet', 'dali-cpu'])
-@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
+@pytest.mark.only_on_cpu('the order of additions varies on GPUs')
 def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, backend):
     options = ('--data-backend', backend)
     succeed(*command(small_data, tmp_path / 'whole', *options))
@@ -82,7 +82,7 @@ def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, b
     assert '2 of 4 epochs and 0 steps are done' in again
     assert outcome(tmp_path / 'killed') == expected
 
-    # In the middle of an epoch, and then again in another one.
+    # Stopped in the middle of one epoch, and then of another one.
     for line in ('epoch 2 step 5/', 'epoch 3 step 10/'):
         process = start(*command(small_data, tmp_path / 'stopped', *options))
         code, output = stop_at(line, signal.SIGTERM, process)
@@ -145,19 +145,19 @@ with StopRequest().listening():
 
 
 def ends_the_process(pid, number):
-    """Whether a signal has its default action in a process: neither ignored nor handled; see proc(5)."""
+    """Return whether a signal has its default action in a process, neither ignored nor handled; see proc(5)."""
     lines = Path(f'/proc/{pid}/status').read_text().splitlines()
     masks = (int(line.split()[1], 16) for line in lines if line.startswith(('SigIgn', 'SigCgt')))
     return not any(mask >> (number - 1) & 1 for mask in masks)
 
 
-@pytest.mark.only_on_cpu('it is about signals')
+@pytest.mark.only_on_cpu('tests only signals')
 def test_second_signal_stops_at_once(start):
-    """The first is waited for until the end of a step, which here never comes."""
+    """The first signal takes effect at the end of a step, which never comes here."""
     process = start(sys.executable, '-c', ENDLESS_STEP)
     read_until(process, 'listening')
     process.send_signal(signal.SIGTERM)
-    # What comes right after it is taken for the same request.
+    # A signal right after the first counts as the same request.
     process.send_signal(signal.SIGTERM)
     wait_until(lambda: ends_the_process(process.pid, signal.SIGTERM), process)
     process.send_signal(signal.SIGTERM)
@@ -166,7 +166,7 @@ def test_second_signal_stops_at_once(start):
 
 class TestEnds:
     def test_full_disk(self, small_data, workspace):
-        """The old checkpoint survives, and the run ends with one line."""
+        """The old checkpoint survives, and the run ends with a one-line error."""
         limit = (workspace / 'model_resume_0002_000000_parameters.params').stat().st_size // 2
         run = f'ulimit -f {limit // 1024}; exec "$@"'
         result = call('bash', '-c', run, 'bash', *command(small_data, workspace))
@@ -176,7 +176,7 @@ class TestEnds:
 
 class TestOptions:
     def test_mixed_precision(self, device, small_data, tmp_path):
-        """bfloat16 on a CPU that has it: it learns as float32 does, and is not float32."""
+        """Mixed precision learns like float32, but with different numbers. On a CPU it needs bfloat16."""
         options = ('--amp', '--mixup', '0', '-e', '2', '-l', '0.5')
         if device == 'cpu' and processor.instruction_set().bfloat16 is None:
             assert_user_error(call(*command(small_data, tmp_path / 'amp', *options)), '--amp: bfloat16 needs AVX-512')
@@ -190,12 +190,12 @@ class TestOptions:
         assert amp[1] == pytest.approx(plain[1], rel=0.1)
 
 
-@pytest.mark.only_on_cpu('a CPU left it')
+@pytest.mark.only_on_cpu('the saved run is from a CPU')
 def test_workspace_of_an_older_version(small_data, tmp_path):
-    """Left in the middle of epoch 2 by the version before the package `imagenet/`, with what that one went on to.
+    """A run stopped in the middle of epoch 2 by the version before `imagenet/` resumes to that version's results.
 
-    Only the first 4 channels of each layer are not 0, which keeps it small: such a network learns as any other does,
-    and the rest of it stays 0.
+    To keep the archive small, only the first 4 channels of each layer are nonzero. Such a network learns like any
+    other, and its other channels stay 0.
     """
     data = PROJECT / 'tests' / 'data'
     with tarfile.open(data / 'stopped_run.tar.xz') as archive:

@@ -1,4 +1,4 @@
-"""runner as a user starts it: the environment that it finds, and the machine that it describes."""
+"""runner as a user starts it: finding the environment, and describing the machine."""
 
 import os
 import shlex
@@ -9,7 +9,7 @@ from helpers.commands import PROJECT, call, succeed
 
 
 def dry_run(*options, env=None):
-    """The environment and the options of the command that would be started."""
+    """Return the environment, the words up to train.py, and the options of the command that would be started."""
     lines = succeed('./runner', '--dry-run', *options, env=env or {}).splitlines()
     environment = dict(line[:-2].split('=', 1) for line in lines[:-1])
     words = shlex.split(lines[-1])
@@ -30,7 +30,7 @@ def test_threads_share_the_cores_and_the_user_wins():
 
 
 def test_environment_is_found(tmp_path):
-    """The active one first, then .venv beside the launcher, then the interpreter itself."""
+    """The active environment comes first, then .venv in the launcher's folder, then the current interpreter."""
     shutil.copy(PROJECT / 'runner', tmp_path)
     for package in ('common', 'launcher'):
         shutil.copytree(PROJECT / 'imagenet' / package, tmp_path / 'imagenet' / package)

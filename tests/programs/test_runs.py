@@ -1,4 +1,4 @@
-"""Runs of train.py by way of runner, in this process: what they compute and write."""
+"""Runs of train.py started by runner in this process: what they compute and write."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_each_device_has_its_turn(device, small_data, tmp_path):
     assert next(line['data']['device'] for line in lines if line.get('step') == 'PARAMETER') == device
 
 
-@pytest.mark.only_on_cpu('the run that it looks at is on a CPU')
+@pytest.mark.only_on_cpu('checks a run on a CPU')
 def test_workspace_after_training(trained):
     names = ['classes.txt', 'dllogger_log.log', 'log.log', 'model_best.params', 'model_resume.json']
     names += [f'model_resume_0002_000000_{part}.params' for part in ('optimizer', 'parameters')] + ['report.json']
@@ -53,11 +53,11 @@ def test_workspace_after_training(trained):
     expected |= {f'val.{name}' for name in ('top1', 'top5', 'loss', 'time', 'total_ips', *latencies)}
     assert set(report['metrics']) == expected
     assert {len(values) for values in report['metrics'].values()} == {2}
-    # Every validation image was counted, and no padding.
+    # Every validation image was counted, but no padding.
     assert all(value * 70 == pytest.approx(round(value * 70)) for value in report['metrics']['val.top1'])
 
 
-@pytest.mark.only_on_cpu('the run that it looks at is on a CPU')
+@pytest.mark.only_on_cpu('checks a run on a CPU')
 def test_dllogger_lines_of_a_run(trained):
     lines = [json.loads(line[5:]) for line in (trained / 'dllogger_log.log').read_text().splitlines()]
     logged = [line for line in lines if line['type'] == 'LOG']
@@ -70,13 +70,13 @@ def test_dllogger_lines_of_a_run(trained):
     assert logged[-1]['data']['train.loss'] == report['metrics']['train.loss'][-1]
 
 
-@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
+@pytest.mark.only_on_cpu('must exactly match a run on a CPU')
 def test_saved_checkpoint_has_the_reported_accuracy(small_data, trained, tmp_path):
     best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
     assert validate(small_data, tmp_path, trained / 'model_best.params')['val.top1'] == [best]
 
 
-@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
+@pytest.mark.only_on_cpu('must exactly match a run on a CPU')
 def test_accuracy_does_not_depend_on_the_form_of_the_network(small_data, trained, tmp_path):
     layouts = [f'--{name}-layout' for name in ('input', 'conv', 'batchnorm', 'pooling')]
     options = [part for option in layouts for part in (option, 'NHWC')]
@@ -94,7 +94,7 @@ def test_every_architecture_trains(small_data, tmp_path, arch):
     assert read_report(tmp_path / 'report.json')['model'].startswith(arch)
 
 
-@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
+@pytest.mark.only_on_cpu('the order of additions varies on GPUs')
 def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
     succeed_here(*training(small_data, tmp_path))
     first, second = (read_report(folder / 'report.json')['metrics'] for folder in (trained, tmp_path))
@@ -102,7 +102,7 @@ def test_same_seed_gives_the_same_numbers(small_data, trained, tmp_path):
         assert first[name] == second[name]
 
 
-@pytest.mark.only_on_cpu('on a GPU, sums are not added in the same order each time')
+@pytest.mark.only_on_cpu('the order of additions varies on GPUs')
 def test_drawn_seed_is_told_and_repeats_the_run(small_data, tmp_path):
     options = ('--mode', 'train', '-e', '1', '--benchmark-iters', '3', '--save-frequency', '0')
     first = run(small_data, tmp_path / '1', *options)
@@ -113,7 +113,7 @@ def test_drawn_seed_is_told_and_repeats_the_run(small_data, tmp_path):
 
 
 def test_data_files_given_by_name(small_data, tmp_path):
-    """train.py's own options win over --data-root, and each file has its own index."""
+    """train.py's options override --data-root, and each file has its own index."""
     for name in ('a.rec', 'a.idx'):
         shutil.copy(small_data / f'val{name[1:]}', tmp_path / name)
     options = ('--data-train', tmp_path / 'a.rec', '--data-val', tmp_path / 'a.rec', '--num-classes', '10', '-e', '1')
@@ -124,7 +124,7 @@ def test_data_files_given_by_name(small_data, tmp_path):
 
 
 def test_training_starts_from_a_loaded_network(small_data, trained, tmp_path):
-    """At a learning rate of 0, the weights that are saved are those that were loaded."""
+    """With a learning rate of 0, the saved weights equal the loaded ones."""
     options = ('--load', trained / 'model_best.params', '--mode', 'train', '-e', '1', '-l', '0')
     assert run(small_data, tmp_path, *options).returncode == 0
     loaded, saved = (mx.nd.load(str(path)) for path in (trained / 'model_best.params', tmp_path / 'model_0001.params'))
@@ -142,7 +142,7 @@ def test_modes_do_what_they_say(small_data, tmp_path):
 
 
 def test_fit_options(small_data, tmp_path):
-    """Names of files, period of saving and of lines, steps of an epoch."""
+    """File names, how often to save and to print, and steps per epoch."""
     options = ('--model-prefix', 'digits', '--save-frequency', '1', '--disp-batches', '2', '--benchmark-iters', '4')
     names = ('--log', 'a.log', '--dllogger-log', 'b.log', '--report', 'c.json')
     result = run(small_data, tmp_path, '-e', '2', *options, *names)
@@ -167,7 +167,7 @@ def test_fit_options(small_data, tmp_path):
 
 @pytest.fixture(scope='module')
 def plain_losses(small_data, tmp_path_factory):
-    """The losses of ten steps with the recipe as it is."""
+    """The losses of ten steps with the unchanged recipe."""
     workspace = tmp_path_factory.mktemp('plain')
     succeed_here(*training(small_data, workspace, '--benchmark-iters', '5'))
     return read_report(workspace / 'report.json')['metrics']['train.loss']
@@ -188,7 +188,7 @@ def test_synthetic_data_needs_no_files(tmp_path):
 
 
 class TestBadInput:
-    """Each is one line and exit code 2."""
+    """Each mistake is reported in one line, with exit code 2."""
 
     @pytest.fixture
     def data(self, small_data, tmp_path):

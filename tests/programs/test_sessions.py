@@ -1,4 +1,4 @@
-"""Runs in one workspace, one after the other: what a checkpoint continues, and what it refuses."""
+"""Successive runs in one workspace: when they resume from a checkpoint, and when they refuse to."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_run_in_sessions(small_data, workspace):
 
 @pytest.mark.gpus(2)
 def test_two_devices_and_other_layouts_go_on(small_data, workspace):
-    """A checkpoint does not depend on the form of the network."""
+    """A checkpoint does not depend on the layout, fusion or number of devices."""
     layouts = ('--conv-layout', 'NHWC', '--fuse-bn-relu', '0', '--gpus', '0,1', '--grad-accum-steps', '2')
     assert 'epoch 3/4' in succeed_here(*command(small_data, workspace, '--run-epochs', '1', *layouts))
 
@@ -124,7 +124,7 @@ class TestEnds:
         assert 'top-1 0.2 reached after' in output
 
     def test_loss_that_is_no_number(self, small_data, workspace):
-        """Exit code 3, and the checkpoint before it is whole."""
+        """The exit code is 3, and the previous checkpoint is intact."""
         result = call_here(*command(small_data, workspace, '--lr', '1e30'))
         assert result.returncode == 3
         assert len(result.stderr.strip().splitlines()) == 1

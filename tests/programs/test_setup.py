@@ -1,4 +1,4 @@
-"""scripts/setup.sh and compat.py: an environment that installs, and imports MXNet."""
+"""scripts/setup.sh and compat.py: installing the environment and importing MXNet."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ def test_second_setup_changes_nothing():
 
 
 def copy_project(folder):
-    """What setup.sh needs of the project, without an environment."""
+    """Copy setup.sh to a project without an environment; return the path of the copy."""
     (folder / 'scripts').mkdir()
     shutil.copy(PROJECT / 'scripts' / 'setup.sh', folder / 'scripts')
     return folder / 'scripts' / 'setup.sh'
@@ -39,7 +39,7 @@ def test_missing_python(tmp_path):
 
 
 def test_wrong_python(tmp_path):
-    """An interpreter that says it is of another version."""
+    """An interpreter that reports an unsupported version."""
     fake = tmp_path / 'python'
     fake.write_text(
         f'#!/bin/sh\nexec {sys.executable} -c "$(printf "import sys; sys.version_info=(3, 6, 9)\\n%s" "$(cat)")"\n'
@@ -59,7 +59,7 @@ def test_numpy_has_its_old_names_and_mxnet_runs():
 
 
 def test_environment_without_mxnet(tmp_path):
-    """-I and -S leave nothing but the standard library and the paths given here."""
+    """With -I and -S, Python finds only the standard library and the paths given here."""
     numpy_folder = str(next(iter(np.__path__)))
     (tmp_path / 'numpy').symlink_to(numpy_folder)
     libraries = f'{numpy_folder}.libs'
@@ -82,7 +82,7 @@ def test_horovod_is_built_for_mxnet_abi():
 
 
 def test_processes_keep_to_cores_of_their_own():
-    """Also where there are more of them than cores, and as seen after OpenMP has bound the importing thread."""
+    """This holds even if there are more processes than cores, and after OpenMP has bound the importing thread."""
     cores = sorted(os.sched_getaffinity(0))
     program = (
         'from imagenet.runtime.compat import mx; from imagenet.runtime import threads; '

@@ -1,4 +1,4 @@
-"""runner under a real Slurm: tasks of srun, a job that is requeued, and tasks that end early."""
+"""runner under a real Slurm: srun tasks, a requeued job, and tasks that end early."""
 
 import psutil
 import pytest
@@ -9,14 +9,14 @@ from helpers.slurm import missing_programs, running_slurm
 
 from imagenet.reporting.report_file import read_report
 
-# One Slurm for all of them.
+# All these tests share one Slurm.
 pytestmark = pytest.mark.xdist_group('slurm')
 SYNTHETIC = ('--data-backend', 'synthetic', '--num-examples', '64000', '--num-classes', '10', '--disp-batches', '5')
 
 
 @pytest.fixture(scope='module')
 def slurm(tmp_path_factory):
-    """The variables with which Slurm's commands find a running one."""
+    """The environment variables with which Slurm's commands find a running Slurm."""
     if missing_programs():
         pytest.skip(f'Slurm is not installed ({", ".join(missing_programs())}): apt-get install slurm-wlm munge')
     with running_slurm(tmp_path_factory.mktemp('slurm')) as variables:
@@ -47,7 +47,7 @@ def test_number_of_tasks_contradicts(slurm, tmp_path):
 
 
 def test_requeued_job_resumes(slurm, tmp_path):
-    """Slurm's signal before the time limit makes the run save; the job queues itself again, and goes on from there."""
+    """On Slurm's signal before the time limit, the run saves. The job then requeues itself, and the run resumes."""
     output, workspace = tmp_path / 'output', tmp_path / 'run'
     size = ('--nodes=1', '--ntasks-per-node=2', '--cpus-per-task=1', '--gpus-per-node=0')
     submit = ('sbatch', '--parsable', *size, f'--output={output}', '--open-mode=append')

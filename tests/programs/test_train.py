@@ -1,4 +1,4 @@
-"""The programs as a user meets them: ./runner and train.py in processes of their own."""
+"""./runner and train.py in separate processes, as a user starts them."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def validate(data, workspace, checkpoint, *options):
 
 @pytest.mark.gpus(3)
 def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path):
-    """70 images over 3 processes and batches of 16: neither divides."""
+    """70 images are divisible neither by 3 processes nor by the batch size of 16."""
     one = validate(small_data, tmp_path / '1', trained / 'model_best.params')
     three = validate(small_data, tmp_path / '3', trained / 'model_best.params', '-n', '3')
     for name in ('val.top1', 'val.top5'):
@@ -41,7 +41,7 @@ def test_accuracy_does_not_depend_on_the_processes(small_data, trained, tmp_path
 
 
 @pytest.mark.parametrize('options', [('-b', '64'), ('-n', '3', '-b', '64')])
-@pytest.mark.only_on_cpu('compares with a run on a CPU, to the last example')
+@pytest.mark.only_on_cpu('must exactly match a run on a CPU')
 def test_validation_set_smaller_than_a_batch(small_data, trained, tmp_path, options):
     best = max(read_report(trained / 'report.json')['metrics']['val.top1'])
     assert validate(small_data, tmp_path, trained / 'model_best.params', *options, '-b', '500')['val.top1'] == [best]
@@ -63,7 +63,7 @@ def test_more_processes_than_validation_images(trained, tmp_path):
 
 @pytest.mark.gpus(2)
 def test_two_processes_train_as_one(small_data, tmp_path):
-    """Horovod: the same parameters on both, the report of both, one set of files."""
+    """With Horovod, both have the same parameters, and together they write one report and one set of files."""
     output = succeed(*training(small_data, tmp_path, '-n', '2', '-b', '8'))
     assert output.count('epoch 2/2') == 1
     report = read_report(tmp_path / 'report.json')
@@ -86,7 +86,7 @@ def test_prediction(digits_tree, trained):
 
 
 def shown_on_a_terminal(command):
-    """What a command writes to a terminal, which must end well."""
+    """Return what a command, which must succeed, writes to a terminal."""
     master, terminal = pty.openpty()
     process = subprocess.Popen([str(part) for part in command], cwd=PROJECT, stdout=terminal, stderr=terminal)
     os.close(terminal)
@@ -111,7 +111,7 @@ def test_progress_bar_on_a_terminal(small_data, tmp_path, processes):
 
 
 def test_interrupt_does_not_wait_for_steps_that_were_pushed(start, tmp_path):
-    """Thousands of steps, none of them waited for; the progress bar shows when the first is done."""
+    """Thousands of steps are queued without waiting. The progress bar shows when the first one is done."""
     command = ['./runner', '--data-backend', 'synthetic', '--device', 'cpu', '-b', '16', '--disp-batches', '100000']
     master, terminal = pty.openpty()
     process = start(*command, '--num-examples', '160000', '--workspace', tmp_path, stderr=terminal)
@@ -141,7 +141,7 @@ def test_interrupt(start, small_data, tmp_path):
 
 
 class TestBadInput:
-    """Each is one line and exit code 2."""
+    """Each mistake is reported in one line, with exit code 2."""
 
     @pytest.fixture
     def data(self, small_data, tmp_path):
@@ -149,21 +149,21 @@ class TestBadInput:
 
     @pytest.mark.gpus(2)
     def test_mistake_with_several_processes(self, data, tmp_path):
-        """Told once, and not in the words of horovodrun."""
+        """The mistake is reported once, without horovodrun's messages."""
         (data / 'val.rec').write_bytes(b'')
         assert_user_error(run(data, tmp_path, '-n', '2'), data / 'val.rec', 'is empty')
 
     @pytest.mark.parametrize('processes', [1, 2])
     @pytest.mark.gpus(2)
     def test_what_only_building_tells(self, data, trained, tmp_path, processes):
-        """Batches that the data do not fill, a checkpoint of another network, whatever starts the processes."""
+        """Too few images for one batch, and a checkpoint of another network, with one process and with two."""
         launch = ('-n', processes)
         assert_user_error(run(data, tmp_path, *launch, '-b', '300'), '--batch-size', 'do not fill one batch')
         options = ('--mode', 'val', '--load', trained / 'model_best.params', '--num-layers', '34')
         assert_user_error(run(data, tmp_path, *launch, *options), 'parameters of another network')
 
     def test_full_disk(self, data, tmp_path):
-        """At two moments: in the middle of a checkpoint, and at its very end, which MXNet does not notice by itself."""
+        """The disk fills up in the middle of a checkpoint, or at its very end, which MXNet itself does not notice."""
         whole = succeed(*training(data, tmp_path / 'whole', '-e', '1'))
         assert 'saved' in whole
         kibibytes = (tmp_path / 'whole' / 'model_best.params').stat().st_size // 1024
@@ -174,7 +174,7 @@ class TestBadInput:
             assert not list((tmp_path / name).glob('*.params'))
 
     def test_environment_without_mxnet(self, tmp_path):
-        """The interpreter that is found has no packages at all."""
+        """The interpreter that runner finds has no packages at all."""
         project = shutil.copytree(PROJECT, tmp_path / 'project', ignore=shutil.ignore_patterns('.venv', 'demo', '.git'))
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', project / '.venv'], check=True)
         result = call(project / 'runner', '--data-backend', 'synthetic', env={'VIRTUAL_ENV': ''})
@@ -188,7 +188,7 @@ class TestBadInput:
 
 @pytest.mark.only_on_cpu('the demo is for CPUs')
 def test_demo_reaches_its_accuracy(tmp_path):
-    """The demo's best epoch, and the accuracy of the checkpoint it saved."""
+    """The best epoch reaches it, and the saved checkpoint has the accuracy of that epoch."""
     output = succeed('scripts/demo.sh', env={'DEMO': str(tmp_path)})
     best = max(read_report(tmp_path / 'run' / 'report.json')['metrics']['val.top1'])
     succeed('./report.py', 'check', tmp_path / 'run' / 'report.json', 'val.top1>=0.97', 'last(train.loss)<1')
@@ -208,7 +208,7 @@ class TestReadingAlone:
 
 
 def test_image_that_breaks_in_the_middle(start, small_data, tmp_path):
-    """The run ends with the record's place, and the checkpoint of the epoch before it is whole."""
+    """The error gives the record's position, and the checkpoint of the previous epoch is intact."""
     data = shutil.copytree(small_data, tmp_path / 'data')
     offset = int((data / 'train.idx').read_text().splitlines()[100].split()[1])
     workspace = tmp_path / 'run'
@@ -216,7 +216,7 @@ def test_image_that_breaks_in_the_middle(start, small_data, tmp_path):
     process = start(*run, '-e', '20000', stderr=subprocess.PIPE)
     read_until(process, 'saved')
     with (data / 'train.rec').open('r+b') as records:
-        # Behind the headers of record and image.
+        # After the headers of the record and the image.
         records.seek(offset + 8 + 24)
         records.write(bytes(200))
     _, errors = process.communicate()
@@ -238,7 +238,7 @@ def test_image_that_breaks_in_the_middle(start, small_data, tmp_path):
 
 @pytest.mark.gpus(2)
 def test_image_that_only_the_second_process_reads(small_data, tmp_path):
-    """Its message reaches the terminal all the same."""
+    """The second process's error message still reaches the terminal."""
     data = shutil.copytree(small_data, tmp_path / 'data')
     offset = int((data / 'val.idx').read_text().splitlines()[60].split()[1])
     with (data / 'val.rec').open('r+b') as records:
@@ -259,7 +259,7 @@ def test_a_reader_that_is_gone_ends_the_run_quietly(start, small_data, tmp_path)
 
 
 @pytest.mark.parametrize('mode', ['train', 'val'])
-@pytest.mark.only_on_cpu('it names operators of a CPU')
+@pytest.mark.only_on_cpu('checks the names of CPU operators')
 def test_profile(tmp_path, mode):
     options = (
         '--data-backend',
@@ -276,7 +276,7 @@ def test_profile(tmp_path, mode):
     output = succeed('./runner', *SMALL, *options, '--benchmark-iters', '6', '--profile', '3', '--workspace', tmp_path)
     trace = json.loads((tmp_path / 'profile.json').read_text())
     names = {event['name'] for event in trace['traceEvents']}
-    # Inference is a fused graph.
+    # Inference runs a fused graph.
     convolution = {'train': 'Convolution', 'val': '_sg_mkldnn_conv'}[mode]
     assert convolution in names
     assert ('_backward_Convolution' in names) == (mode == 'train')

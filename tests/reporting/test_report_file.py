@@ -1,4 +1,4 @@
-"""report_file.py and files.py: written completely, and read back."""
+"""report_file.py and files.py: files are written completely or not at all, and reports are read back."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""log_utils.py: lines that machines read."""
+"""dllogger.py: log lines for programs."""
 
 import json
 from datetime import datetime
@@ -14,7 +14,7 @@ def test_dllogger_lines(tmp_path):
     lines.log((2, 19), {'train.loss': 1.5})
     lines.log((2,), {'val.accuracy': 0.5})
     lines.log((), {'val.accuracy': 0.5})
-    # Read while it is still open: each line is there at once.
+    # The log is still open: each line is written immediately.
     records = []
     for line in path.read_text().splitlines():
         tag, text = line.split(' ', 1)

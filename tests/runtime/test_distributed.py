@@ -1,4 +1,4 @@
-"""distributed.py: how the end of another rank is recognized."""
+"""distributed.py: how the loss of another rank is recognized."""
 
 import signal
 
@@ -13,7 +13,7 @@ from imagenet.runtime.compat import mx
     'text',
     [
         'Horovod has been shut down. This was caused by an exception on one of the ranks',
-        # As MXNet shows what gloo says in the middle of a sum.
+        # How MXNet reports gloo's error during an allreduce.
         'Traceback (most recent call last):\n  File "Read error [127.0.0.1]", line 34983\nConnection reset by peer',
         '[gloo/transport/tcp/pair.cc:575] Connection closed by peer [127.0.0.1]:4711',
         '[gloo/transport/tcp/pair.cc:547] Write error [10.0.0.2]:4711: Broken pipe',

@@ -1,4 +1,4 @@
-"""processor.py: what MXNet's oneDNN can compute with on which processor, and whole runs on old ones."""
+"""processor.py: which instructions MXNet's oneDNN can use on which processor."""
 
 import os
 
@@ -51,7 +51,7 @@ def test_limits():
     assert best_instruction_set(ZEN_4, 'AVX2').name == 'AVX2'
     assert best_instruction_set(HASWELL, 'AVX512_CORE').name == 'AVX2'
     assert best_instruction_set(SAPPHIRE_RAPIDS, 'AVX512_CORE_AMX').int8 == TILES
-    # oneDNN does not know these, and ignores them.
+    # oneDNN ignores values that it does not know.
     assert best_instruction_set(ZEN_4, 'avx2').name == best_instruction_set(ZEN_4, 'ALL').name == 'AVX512_CORE_BF16'
     with pytest.raises(UserError, match='SSE4.1'):
         best_instruction_set({'sse2'})

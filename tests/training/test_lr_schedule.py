@@ -1,4 +1,4 @@
-"""schedule.py beside the learning rates that users of the recipe know."""
+"""lr_schedule.py, compared with the learning rates that users of the recipe know."""
 
 import json
 from argparse import Namespace
@@ -19,7 +19,7 @@ def name(case):
 def test_reference(case):
     schedule = get_schedule(Namespace(**case))
     for epoch, expected in case['lr_at_epoch'].items():
-        # The original divided by a warm-up of 0; here it starts at the full rate.
+        # With a warm-up of 0, the original divided by zero; here, training starts at the full rate.
         expected = case['lr'] if expected == 'ZeroDivisionError' else expected
         assert schedule(float(epoch)) == pytest.approx(expected, abs=1e-9)
 

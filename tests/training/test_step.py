@@ -18,7 +18,7 @@ from imagenet.training.optimizer import OptimizerOptions
 
 
 def make_net(devices=None):
-    """A network with frozen batch norm, so that a batch's parts do not depend on each other."""
+    """Return a network with frozen batch norm, so that the parts of a batch do not affect each other."""
     net = make_initialized()
     net.collect_params().reset_ctx(devices or [mx.cpu()])
     for name, param in net.collect_params().items():
@@ -43,7 +43,7 @@ def arrays_after(net):
 
 
 def one_update(**changes):
-    """Parameters before and after an update with the whole batch on one device."""
+    """Return the parameters before and after an update with the complete batch on one device."""
     net = make_net()
     before = arrays_after(net)
     make_step(make_args(**changes), net, [mx.cpu()])([batch_of(0, BATCH)], 0.1, 0, 0)
@@ -75,7 +75,7 @@ def test_accumulation_updates_as_the_whole_batch(clip):
     step = make_step(make_args(batch_size=BATCH // 4, grad_accum_steps=4, grad_clip_norm=clip), net, [mx.cpu()])
     whole = make_net()
     whole_step = make_step(make_args(grad_clip_norm=clip), whole, [mx.cpu()])
-    # The second update must start from no gradient, with the momentum of the first.
+    # The second update must start with a gradient of 0 and the first update's momentum.
     for update, learning_rate in enumerate((1e-3, 1e-5)):
         for part in range(4):
             quarter = batch_of(part * BATCH // 4, (part + 1) * BATCH // 4)
@@ -116,7 +116,7 @@ def test_what_weight_decay_is_on():
 
 
 def test_weight_decay_shrinks_weights_alone():
-    """Without a gradient, what changes is what decays."""
+    """With a gradient of 0, weights change only by weight decay."""
     net = make_net()
     before = arrays_after(net)
     step = make_step(make_args(wd=0.1, mom=0.0), net, [mx.cpu()])
