@@ -8,9 +8,9 @@ import sys
 from contextlib import suppress
 
 import pytest
+
 from helpers import patience
 from helpers.commands import PROJECT, succeed, training
-
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx

@@ -3,6 +3,7 @@
 import ast
 
 import pytest
+
 from helpers.commands import PROJECT
 
 ALLOWED = {

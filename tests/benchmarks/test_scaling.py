@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 
 sys.path.append(str(PROJECT / 'benchmarks'))

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT
 from helpers.networks import CHANNELS_LAST, NETWORKS, make, random_arrays, random_images
-
 from imagenet.checkpoints import parameters
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.common.errors import UserError

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from helpers.commands import assert_user_error, call_here
 
 

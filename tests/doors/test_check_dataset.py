@@ -9,8 +9,8 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from helpers.commands import assert_user_error, call_here
 
+from helpers.commands import assert_user_error, call_here
 from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
 from imagenet.datasets.class_names import read_class_names
 from imagenet.datasets.records import MAGIC_BYTES, pack_image, read_index

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.loaders import load, make_args, read
 
 import dali
 import data
+from helpers.loaders import load, make_args, read
 from imagenet.common.errors import UserError
 from imagenet.common.options import with_changes
 

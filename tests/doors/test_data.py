@@ -5,9 +5,9 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from helpers.loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, without_augmentation, write_records
 
 import data
+from helpers.loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, without_augmentation, write_records
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
 from imagenet.common.options import with_changes

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+import models
 from helpers.commands import assert_user_error, call_here, succeed_here
 from helpers.networks import (
     CHANNELS_LAST,
@@ -19,8 +21,6 @@ from helpers.networks import (
     relative_difference,
 )
 from helpers.reference_networks import Reference
-
-import models
 from imagenet.architectures import layers
 from imagenet.checkpoints import parameters
 from imagenet.checkpoints.loading import load_parameters

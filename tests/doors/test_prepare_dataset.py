@@ -7,9 +7,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 from helpers.datasets import contents, link_copies, random_image, read_records, write_classes, write_image
-
 from imagenet.datasets.decoding import decode_image
 
 PROGRAM = PROJECT / 'scripts' / 'prepare_dataset.py'

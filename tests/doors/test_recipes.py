@@ -4,8 +4,8 @@ import shlex
 import sys
 
 import pytest
-from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 
+from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 from train import parse_args
 
 RECIPES = sorted((PROJECT / 'recipes').glob('*.args'))

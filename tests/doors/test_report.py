@@ -5,8 +5,8 @@ import sys
 
 import cv2
 import pytest
-from helpers.commands import assert_user_error, call_here, succeed_here
 
+from helpers.commands import assert_user_error, call_here, succeed_here
 from imagenet.reporting.report_file import Report
 
 

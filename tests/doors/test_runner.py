@@ -4,8 +4,8 @@ import os
 import shlex
 
 import pytest
-from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 
+from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
 from imagenet.launcher.worker_env import GPU, GPU_COMMUNICATION
 
 

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from helpers.commands import assert_user_error, call_here, succeed_here
 
 SHOW = ('.venv/bin/python', 'scripts/show_batch.py')

@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
+
 from helpers.commands import (
     SMALL,
     assert_user_error,
     call_here,
 )
-
 from imagenet.runtime.compat import mx
 
 pytestmark = pytest.mark.usefixtures('device')

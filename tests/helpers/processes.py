@@ -1,6 +1,7 @@
 """Finding, watching and waiting for the processes of a run."""
 
 import psutil
+
 from helpers.patience import wait_until
 
 

@@ -4,9 +4,9 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from helpers.networks import random_arrays
 
 import train
+from helpers.networks import random_arrays
 from imagenet.checkpoints.loading import LoadedNetwork
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.errors import UserError

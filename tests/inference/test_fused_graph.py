@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.networks import random_arrays
 
+from helpers.networks import random_arrays
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.options import with_changes
 from imagenet.inference import fused_graph

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.loaders import load, make_args, raw_pixels, read, without_augmentation, write_records
 
+from helpers.loaders import load, make_args, raw_pixels, read, without_augmentation, write_records
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
 

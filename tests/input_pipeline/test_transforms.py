@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from helpers.loaders import load, make_args, read, write_records
 
+from helpers.loaders import load, make_args, read, write_records
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
 from imagenet.datasets.decoding import decode_image, is_cut_short

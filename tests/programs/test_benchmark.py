@@ -9,6 +9,7 @@ import time
 
 import cv2
 import pytest
+
 from helpers.commands import assert_user_error, call, succeed
 from helpers.patience import wait_until
 from helpers.processes import assert_nothing_is_left

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
 
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor

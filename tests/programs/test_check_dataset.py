@@ -9,8 +9,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from helpers.commands import assert_user_error, call
 
+from helpers.commands import assert_user_error, call
 from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
 from imagenet.datasets.class_names import read_class_names
 from imagenet.datasets.records import pack_image

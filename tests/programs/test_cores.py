@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from helpers.commands import PROJECT
 from helpers.processes import read_until
-
 from imagenet.launcher.cores import own_cores
 
 OLD_GROUPS = Path('/sys/fs/cgroup/cpu')

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from helpers.commands import assert_user_error, call, succeed
 from helpers.nvidia_driver import GPU_NAME, make_driver
-
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda, devices
 from imagenet.runtime.compat import mx

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error
 from helpers.nvidia_driver import GPU_NAME, make_driver
-
 from imagenet.reporting.report_file import read_report
 
 # No time limit, because 3.7 GB are downloaded.

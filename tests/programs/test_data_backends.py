@@ -1,6 +1,7 @@
 """Choosing the backend that reads the data, and using DALI together with Horovod."""
 
 import pytest
+
 from helpers.commands import SMALL, assert_user_error, call, succeed
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.commands import PROJECT
 
+from helpers.commands import PROJECT
 from imagenet.runtime import cuda
 
 DOCKERFILES = ('Dockerfile', 'Dockerfile.cpu')

@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error, call, succeed
 
 SCRIPTS = sorted(path.name for path in (PROJECT / 'examples').glob('*.sh'))

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
 
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
 from imagenet.common.errors import UserError
 from imagenet.inference import export
 from imagenet.input_pipeline.transforms import load_image

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.commands import PROJECT, succeed
 
+from helpers.commands import PROJECT, succeed
 from imagenet.checkpoints.parameters import canonical_arrays, write_arrays
 from imagenet.runtime.compat import mx
 from models import get_model, initialize, model_options

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from helpers.commands import SMALL, assert_user_error, call, succeed
 from helpers.patience import wait_until
 from helpers.processes import assert_nothing_is_left, read_until, worker
-
 from imagenet.reporting.report_file import read_report
 
 # Each pytest worker has its own hosts, because the workers run in parallel.

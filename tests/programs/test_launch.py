@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
 from helpers.patience import generous, wait_until
 from helpers.processes import assert_nothing_is_left, read_until, worker
-
 from imagenet.checkpoints.manifest import read_manifest
 from imagenet.common.errors import LOST_PROCESS_EXIT_CODE
 from imagenet.reporting.report_file import read_report

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+
 from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
 
 pytestmark = pytest.mark.usefixtures('device')

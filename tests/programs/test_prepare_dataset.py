@@ -12,10 +12,10 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error, call, succeed
 from helpers.datasets import FILES, contents, link_copies, read_records, write_classes, write_image
 from helpers.patience import wait_until
-
 from imagenet.datasets.records import read_index
 
 # The tests stop runs after the first save and before the last image.

@@ -7,10 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT, assert_user_error, call, succeed
 from helpers.datasets import FILES, read_records
 from helpers.patience import wait_until
-
 from imagenet.common.errors import UserError
 from imagenet.datasets import splits
 from imagenet.datasets.records import read_index

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
 
+from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 from imagenet.runtime.processor import LIMIT, SATURATING, TILES

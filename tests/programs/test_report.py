@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-from helpers.commands import succeed
 
+from helpers.commands import succeed
 from imagenet.reporting.report_file import Report
 
 

@@ -8,10 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed
 from helpers.patience import wait_until
 from helpers.processes import read_until, worker
-
 from imagenet.checkpoints.manifest import read_manifest
 from imagenet.common.files import file_sha256
 from imagenet.reporting.report_file import read_report

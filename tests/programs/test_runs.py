@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from helpers.commands import (
     SMALL,
     assert_user_error,
@@ -11,7 +12,6 @@ from helpers.commands import (
     succeed_here,
     training,
 )
-
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
 
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
 from imagenet.checkpoints.manifest import read_manifest
 from imagenet.common.files import file_sha256
 from imagenet.reporting.report_file import read_report

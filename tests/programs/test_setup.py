@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+
 from helpers.commands import PROJECT, assert_user_error, call, succeed
 
 

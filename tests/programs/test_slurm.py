@@ -2,11 +2,11 @@
 
 import psutil
 import pytest
+
 from helpers.commands import SMALL, assert_user_error, call
 from helpers.patience import wait_until
 from helpers.processes import assert_nothing_is_left, read_until, worker
 from helpers.slurm import missing_programs, running_slurm
-
 from imagenet.reporting.report_file import read_report
 
 # All these tests share one Slurm.

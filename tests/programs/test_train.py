@@ -10,10 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
 from helpers.patience import wait_until
 from helpers.processes import read_until
-
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 

@@ -4,8 +4,8 @@ import json
 
 import jsonschema
 import pytest
-from helpers.commands import PROJECT
 
+from helpers.commands import PROJECT
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
 from imagenet.reporting.report_file import Report, read_report

@@ -4,8 +4,8 @@ import json
 from argparse import Namespace
 
 import pytest
-from helpers.commands import PROJECT
 
+from helpers.commands import PROJECT
 from imagenet.training.lr_schedule import get_schedule
 
 REFERENCE = json.loads((PROJECT / 'tests' / 'data' / 'lr_schedules.json').read_text())

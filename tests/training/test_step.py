@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from helpers.networks import make_initialized, random_arrays
 from helpers.training import BATCH, freeze_batch_norm, make_args, make_step
-
 from imagenet.checkpoints.parameters import canonical_arrays, named_parameters, set_canonical
 from imagenet.common.errors import UserError
 from imagenet.common.options import pick
