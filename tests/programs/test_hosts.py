@@ -182,9 +182,9 @@ def test_two_hosts_train_digits(ssh_key, digits_data, tmp_path):
     output = succeed(
         *on_first_host(ssh_key, *SMALL, '--data-root', digits_data, '--workspace', tmp_path, '--seed', '1'),
         *('-b', '32', '-e', '6', '--warmup-epochs', '1', '--random-mirror', '0', '--min-random-area', '0.7'),
-        *('--early-stop-top1', '0.97'),
+        *('--early-stop-top1', '0.95'),
         env=SETTINGS,
     )
     assert 'train_val on 2 x 1 cpu' in output
-    assert max(read_report(tmp_path / 'report.json')['metrics']['val.top1']) >= 0.97
+    assert max(read_report(tmp_path / 'report.json')['metrics']['val.top1']) >= 0.95
     assert (tmp_path / 'log.rank1.log').exists()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
@@ -152,10 +153,15 @@ def test_second_signal_stops_at_once(start, tmp_path):
 
 
 @pytest.mark.gpus(2)
-def test_killed_launcher_leaves_no_process(start, tmp_path):
+@pytest.mark.parametrize('is_stuck', [False, True])
+def test_killed_launcher_leaves_no_process(start, tmp_path, is_stuck):
+    """Also if horovodrun does not react to signals."""
     options = ('--data-backend', 'synthetic', '--num-examples', '64000', '--disp-batches', '5')
     process = start(*command(tmp_path, *options))
     read_until(process, 'epoch 1 step 5/')
+    if is_stuck:
+        (horovodrun,) = psutil.Process(process.pid).children()
+        horovodrun.suspend()
     process.kill()
     process.wait()
     assert_nothing_is_left(tmp_path)
