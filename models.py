@@ -138,8 +138,10 @@ def get_model(
         fuse_bn_relu,
         fuse_bn_add_relu,
     )
-    features, channels = make_features(arch, layers, image_shape[0], num_layers=num_layers, num_groups=num_groups)
-    return Classifier(layers, features, channels, num_classes, image_shape[0], input_layout)
+    # The names in the graph are counted from 0, whatever this process has built before.
+    with mx.name.NameManager():
+        features, channels = make_features(arch, layers, image_shape[0], num_layers=num_layers, num_groups=num_groups)
+        return Classifier(layers, features, channels, num_classes, image_shape[0], input_layout)
 
 
 def model_options(args):

@@ -369,7 +369,7 @@ def results_of(machine, rounds, cases):
         }
         for case in cases
     ]
-    names = ('what', 'beside', 'ratio', 'target')
+    names = ('what', 'compared with', 'ratio', 'target')
     ratios = [dict(zip(names, row)) for row in compute_ratios(cases)]
     return {**machine, 'rounds': rounds, 'measured': measured, 'ratios': ratios}
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes .venv with everything this package needs, and builds Horovod for MXNet. Run it again at any time: it does
-# nothing where the environment is whole, and makes it anew where it is not.
+# Makes .venv with everything this package needs, and builds Horovod for MXNet. It can be run again at any time: it does
+# nothing if the environment is complete, and otherwise makes it again.
 #   scripts/setup.sh --cpu                for a machine without a GPU
 #   scripts/setup.sh --gpu                for NVIDIA GPUs: MXNet's wheel for them, and the CUDA libraries that it links
-#   scripts/setup.sh                      for what the environment was made for before (at first: --cpu)
+#   scripts/setup.sh                      for the device of the existing environment (at first: --cpu)
 #   PYTHON=python3.10 scripts/setup.sh    chooses the interpreter (default: python3)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 HOROVOD_VERSION=0.28.1
-# Of the CUDA that MXNet's wheel for GPUs was built with.
+# The major version of CUDA that MXNet's wheel for GPUs was built with.
 CUDA_MAJOR=11
 VENV=.venv
 STAMP=$VENV/.setup-complete
@@ -23,12 +23,12 @@ die() {
 
 say() { echo "setup: $*"; }
 
-# cpu or gpu, as the option says, or as it was.
+# Print cpu or gpu: the option, or the device of the existing environment.
 choose_device() {
   case "${1:-}" in
     --cpu | --gpu) echo "${1#--}" ;;
     '') cat $DEVICE 2>/dev/null || echo cpu ;;
-    *) die "$1: there are --cpu and --gpu" ;;
+    *) die "$1: use --cpu or --gpu" ;;
   esac
 }
 
@@ -36,7 +36,7 @@ requirements() {
   [ "$device" = gpu ] && echo requirements/gpu.txt || echo requirements/cpu.txt
 }
 
-# The interpreter that was asked for. pyenv's stand-ins do not start a version that is installed but not selected.
+# Print the requested interpreter. pyenv's shims do not start a version that is installed but not selected.
 find_python() {
   local version
   if ! "$1" -c '' 2>/dev/null && version=$(pyenv whence "$1" 2>/dev/null | tail -n 1) && [ -n "$version" ]; then
@@ -67,7 +67,7 @@ PY
     die "--gpu: NVIDIA's driver (libcuda.so.1) is missing: install it first, or use --cpu"
 }
 
-# What the environment is made from: the same value means that it need not be made again.
+# Print a hash of everything the environment is made from. If it has not changed, the environment is kept.
 fingerprint() {
   {
     "$1" -c 'import sys; print(sys.version)'
@@ -76,7 +76,7 @@ fingerprint() {
   } | sha256sum | cut -d' ' -f1
 }
 
-# Without PYTHON= any version will do: an environment that is there is kept.
+# Without PYTHON=, an existing environment of any version is kept.
 is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
@@ -85,13 +85,13 @@ is_whole() {
       2>/dev/null && sends_with_nccl_if_possible
 }
 
-# A toolkit may have come after the environment.
+# A CUDA toolkit may have been installed after the environment was made.
 sends_with_nccl_if_possible() {
   [ "$device" = cpu ] || [ -z "$(find_cuda)" ] ||
     $VENV/bin/python -c 'from imagenet.runtime.compat import load_mxnet as load; load(); import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
 }
 
-# The folder of a CUDA toolkit that MXNet's wheel for GPUs works with, and that works with this compiler, or nothing.
+# Print the folder of a CUDA toolkit that fits MXNet's wheel for GPUs and this compiler, or nothing.
 find_cuda() {
   local nvcc
   for nvcc in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda-"$CUDA_MAJOR"*/bin/nvcc "$(command -v nvcc)"; do
@@ -104,7 +104,7 @@ find_cuda() {
   done
 }
 
-# The first argument is the CUDA toolkit for NCCL, or nothing.
+# The first argument is the folder of the CUDA toolkit for NCCL, or nothing.
 horovod_wheel_folder() {
   local compiler python mxnet
   compiler=$(g++ -dumpfullversion -dumpversion)
@@ -121,28 +121,28 @@ mend_interface() {
   grep -q 'iface = global_context.gloo_iface_;' "$file"
 }
 
-# Tells Horovod's build, by the environment, what to build it with. The folder is for what that takes.
+# Set the environment variables of Horovod's build. The argument is a folder for the files that it needs.
 prepare_horovod() {
   local folder=$1 cuda=$2 nccl
   export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/imagenet/runtime/startup"
   export HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
   export HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
-  # libmxnet.so is built with the old C++ ABI, and Horovod's build assumes the new one: this comes last and wins.
+  # libmxnet.so is built with the old C++ ABI, but Horovod's build assumes the new one. The last option wins.
   export CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0
   if [ -n "$cuda" ]; then
     nccl=$(python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])') || return
-    # The wheel has the library only under the name with the version, which is not the one a linker looks for.
+    # The wheel contains the library only under its versioned name, which a linker does not look for.
     mkdir "$folder/nccl" && ln -s "$nccl/lib/libnccl.so.2" "$folder/nccl/libnccl.so" || return
     export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME="$cuda"
     export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$folder/nccl" HOROVOD_NCCL_LINK=SHARED
   elif [ "$device" = gpu ]; then
-    # Without a toolkit it cannot be built for a MXNet that knows CUDA; for the CPU, both wheels are the same to it.
+    # Without a toolkit, Horovod cannot be built for the MXNet with CUDA. For CPUs, both wheels are the same to it.
     pip install --no-deps --target "$folder/mxnet" "$(grep '^mxnet==' requirements/cpu.txt)" || return
     PYTHONPATH="$folder/mxnet:$PYTHONPATH"
   fi
 }
 
-# pip's own wheel cache does not know of these variables, so it is kept out of this.
+# pip's own wheel cache ignores these variables, so it is not used.
 build_horovod() {
   local folder=$1 cuda=$2 log sources
   log=$(mktemp --suffix=-horovod.log)
@@ -168,7 +168,7 @@ make_environment() {
   rm -rf $VENV
   say "making $VENV with $("$1" --version)"
   "$1" -m venv $VENV
-  # At once, so that what breaks off here is taken up again for the same device.
+  # Written first, so that an interrupted setup continues for the same device.
   echo "$device" >$DEVICE
   say "installing the pinned packages"
   $VENV/bin/pip install --quiet -r "$(requirements)"
@@ -189,7 +189,7 @@ make_environment() {
 device=$(choose_device "$@")
 python=$(find_python "${PYTHON:-python3}")
 check_machine "$python"
-# Two setups at once would tread on each other: the second one waits, and finds the work done.
+# Two setups at the same time would disturb each other. The second one waits, and finds the work done.
 exec 9>.setup.lock
 flock 9
 is_whole || make_environment "$python"

@@ -104,7 +104,7 @@ class Sweep:
                 return 0
             done = [(int(n), int(b), values) for n, row in content['metrics'].items() for b, values in row.items()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f'--output {path}: this file exists and is no sweep; choose another name') from None
+            raise UserError(f'--output {path}: this file exists and is not a sweep; choose another name') from None
         if json.loads(json.dumps(own)) != other:
             raise UserError(
                 f'--output {path}: an interrupted sweep with other options; use its options, or choose another name'

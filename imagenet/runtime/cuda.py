@@ -116,7 +116,7 @@ def read_driver():
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise UserError(f'there is no NVIDIA driver that works ({error}): install one, or use --device cpu') from None
+        raise UserError(f'no working NVIDIA driver ({error}): install one, or use --device cpu') from None
     try:
         version = pynvml.nvmlSystemGetDriverVersion()
         gpus = [_read_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]

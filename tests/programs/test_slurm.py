@@ -65,13 +65,15 @@ def test_requeued_job_resumes(slurm, tmp_path):
     assert_nothing_is_left(workspace)
 
 
-def test_cancelled_step_leaves_no_process(start, slurm, tmp_path):
+def test_cancelled_job_saves_before_it_ends(start, slurm, tmp_path):
+    """scancel sends SIGTERM to every task, and waits before it kills them."""
     process = start(*srun(tmp_path, *SYNTHETIC), env=slurm)
     read_until(process, 'epoch 1 step 5/')
     job = psutil.Process(worker(tmp_path, 0).pid).environ()['SLURM_JOB_ID']
     call('scancel', job, env=slurm)
-    process.communicate()
-    assert process.returncode != 0
+    output, _ = process.communicate()
+    assert 'stopped by SIGTERM' in output
+    assert (tmp_path / 'model_resume.json').exists()
     assert_nothing_is_left(tmp_path)
 
 

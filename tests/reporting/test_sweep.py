@@ -24,5 +24,5 @@ def test_file_that_is_no_sweep(tmp_path):
     path = tmp_path / 'out.json'
     for content in ('', '[]', '{"a": 1}'):
         path.write_text(content)
-        with pytest.raises(UserError, match='no sweep'):
+        with pytest.raises(UserError, match='not a sweep'):
             Sweep([1], [8], [], {'options': {}}).resume(path)

@@ -19,7 +19,7 @@ def _match_symbol(arrays, net, path):
         theirs = _parameters_in_graph_order(symbol_path.read_text(), {name[len('arg:') :] for name in arrays})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"--load {path}: a symbol's parameters; {symbol_path} is needed beside them, and cannot be read ({error})"
+            f"--load {path}: a symbol's parameters also need {symbol_path}, which cannot be read ({error})"
         ) from None
     canonical = {param.name: name for name, param in named_parameters(net).items()}
     ours = _parameters_in_graph_order(net(mx.sym.var('data')).tojson(), set(canonical))
