@@ -1,5 +1,6 @@
 """Data sets, trained networks and started programs, shared by the tests."""
 
+import gc
 import os
 import shutil
 import signal
@@ -7,13 +8,14 @@ import subprocess
 import sys
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from helpers import patience
 from helpers.commands import PROJECT, succeed, training
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import mx, return_free_memory
 
 # Few enough that a run takes only seconds. 70 validation images do not fill the last batch.
 TRAINING_IMAGES_PER_CLASS = 24
@@ -24,6 +26,7 @@ VALIDATION_IMAGES_PER_CLASS = 7
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_PROC_BIND', 'false')
 patience.set_limit()
+GIBIBYTE = 1 << 30
 # All GPUs are hidden except from tests that use them; see `device`.
 ALL = 'all'
 VISIBLE_GPUS = os.environ.setdefault('GPUS_FOR_TESTS', os.environ.get('CUDA_VISIBLE_DEVICES', ALL))
@@ -67,6 +70,15 @@ def device(request, monkeypatch):
         else:
             monkeypatch.setenv('CUDA_VISIBLE_DEVICES', VISIBLE_GPUS)
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _free_memory():
+    """Free the networks of earlier tests, which hold each other in reference cycles, before they fill the memory."""
+    yield
+    if psutil.Process().memory_info().rss > 1.5 * GIBIBYTE:
+        gc.collect()
+        return_free_memory()
 
 
 @pytest.fixture

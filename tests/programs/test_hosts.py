@@ -37,7 +37,7 @@ PidFile none
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        (('-H', 'misspelt.invalid:2'), ('-H misspelt.invalid', 'no host is known')),
+        (('-H', 'misspelt.invalid:2'), ('-H misspelt.invalid', 'cannot be resolved')),
         (('-H', 'a:2', '--hostfile', 'b'), ('-H and --hostfile',)),
         (('-H', 'a:2', '-n', '3'), ('-n 3', '2 slots')),
         (('-H', 'a:2', '--launcher', 'slurm'), ('SLURM_PROCID',)),
