@@ -8,11 +8,11 @@ import contextlib
 import pathlib
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))
+
 from imagenet.common.errors import UserError
 from imagenet.runtime.compat import restore_numpy_aliases
 from imagenet.runtime.cuda import load_libraries
-
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))
 
 restore_numpy_aliases()
 # Programs that need a missing library report it themselves.
