@@ -33,6 +33,15 @@ class LostProcessError(UserError):
     exit_code = LOST_PROCESS_EXIT_CODE
 
 
+def exit_code_of(error):
+    """Return the exit code of a program that ends with this exception."""
+    if isinstance(error, UserError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE
+    return BROKEN_PIPE_EXIT_CODE if isinstance(error, BrokenPipeError) else FAILED_EXIT_CODE
+
+
 @contextmanager
 def one_line_errors(show=True):
     """End the program with one line on stderr and the error's exit code if the block raises a `UserError`.
@@ -48,10 +57,10 @@ def one_line_errors(show=True):
     except UserError as error:
         if show() if callable(show) else show:
             print(f'error: {error}', file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED_EXIT_CODE)
-    except BrokenPipeError:
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code_of(error))
+    except BrokenPipeError as error:
         # Otherwise Python would raise again when it flushes its output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE_EXIT_CODE)
+        sys.exit(exit_code_of(error))

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,22 +75,33 @@ def file_sha256(path):
 
 
 class BackgroundWriter:
-    """Writes files in a background thread: one job at a time, in order."""
+    """Writes files in a background thread: one job at a time, in order. The program ends after the last one."""
 
     def __init__(self):
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix='writer')
-        self._job = None
+        self._thread = None
+        self._error = None
 
     def submit(self, job):
         """Wait for the previous job and raise its error, then start a job, which is a function without arguments."""
         self.wait()
-        self._job = self._pool.submit(job)
+        # Not a daemon thread, so that Python waits for it at exit.
+        self._thread = threading.Thread(target=self._run, args=(job,), name='writer')
+        self._thread.start()
+
+    def _run(self, job):
+        try:
+            job()
+        except Exception as error:  # whatever it is, `wait` raises it
+            self._error = error
 
     def wait(self):
         """Wait until everything is written, and raise the error of a job that failed."""
-        if self._job is not None:
-            job, self._job = self._job, None
-            job.result()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
 
 @contextmanager

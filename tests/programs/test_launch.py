@@ -279,24 +279,26 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
 
 ENDS_WHILE_A_FILE_IS_WRITTEN = """
 import time
-from concurrent.futures import ThreadPoolExecutor
 from imagenet.common.errors import one_line_errors
+from imagenet.common.files import BackgroundWriter
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 distributed.size = lambda: 2
-writer = ThreadPoolExecutor(1).submit(time.sleep, 2)
+BackgroundWriter().submit(lambda: (time.sleep(2), open({path!r}, 'w').close()))
 with one_line_errors(), distributed.lost_process_errors():
     raise mx.base.MXNetError('Horovod has been shut down')
 """
 
 
 @pytest.mark.only_on_cpu('needs no device')
-def test_rank_that_is_ending_is_not_interrupted(start):
-    process = start(sys.executable, '-c', ENDS_WHILE_A_FILE_IS_WRITTEN)
+def test_rank_that_is_ending_is_not_interrupted(start, tmp_path):
+    file = tmp_path / 'file'
+    process = start(sys.executable, '-c', ENDS_WHILE_A_FILE_IS_WRITTEN.format(path=str(file)))
     read_until(process, 'error: another rank has ended, so this one stops')
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     assert (process.returncode, output) == (LOST_PROCESS_EXIT_CODE, '')
+    assert file.exists()
 
 
 class TestErrors:
