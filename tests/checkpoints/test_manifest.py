@@ -11,6 +11,7 @@ from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, write
 from imagenet.runtime.compat import mx
 
 
+@pytest.mark.program
 @pytest.mark.only_on_cpu('tests only files')
 def test_kill_at_any_moment_of_a_save(tmp_path):
     """After the kill, the files on disk load as either the previous checkpoint or the new one."""

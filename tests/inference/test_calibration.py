@@ -15,7 +15,7 @@ from imagenet.common.options import with_changes
 from imagenet.inference.calibration import Quantizer, compare_predictions, rank_layers
 from imagenet.inference.fused_graph import network_of, relative_difference
 from imagenet.runtime.compat import mx
-from models import build_unfused, get_model, initialize
+from models import allocate, build_unfused, get_model
 
 
 @pytest.mark.parametrize('arch', [('resnetv15', 18), ('resnextv15', 50), ('xception', 50)])
@@ -68,7 +68,7 @@ def network_args(folder, arch, num_layers):
     """Write a network's random parameters to a file; return the options that load them."""
     network = {'arch': arch, 'num_layers': num_layers, 'num_classes': 10, 'image_shape': (3, 64, 64)}
     net = get_model(**network)
-    initialize(net, [mx.cpu()])
+    allocate(net, [mx.cpu()])
     set_canonical(net, random_arrays(net))
     write_arrays(folder / 'net.params', canonical_arrays(net))
     args = train.parse_args(['--load', str(folder / 'net.params')])

@@ -166,10 +166,9 @@ def test_label_smoothing():
 
 
 def test_averaged_parameters():
-    net = make_net()
-    params = net.collect_params()
-    name = next(name for name in params if name.endswith('weight'))
-    average = ParameterEMA(params, 0.9)
+    params = make_net().collect_params()
+    name, running = (next(name for name in params if name.endswith(ending)) for ending in ('weight', 'running_var'))
+    average = ParameterEMA({name: params[name], running: params[running]}, 0.9)
     expected = params[name].data().asnumpy()
     for update in range(1, 200):
         params[name].set_data(params[name].data() + 1)
@@ -177,8 +176,7 @@ def test_averaged_parameters():
         decay = min(0.9, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * params[name].data().asnumpy()
     np.testing.assert_allclose(average.arrays[name].asnumpy(), expected, rtol=1e-4)
-    running = next(name for name in params if name.endswith('running_var'))
-    assert running in average.arrays
+    assert average.arrays[running].dtype == np.float32
 
 
 def test_dynamic_scale():
