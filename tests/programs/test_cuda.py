@@ -45,7 +45,7 @@ def test_no_driver():
     if Path('/dev/nvidiactl').exists():
         pytest.skip('this machine has a driver')
     assert_user_error(run('cuda.read_driver()'), 'no working NVIDIA driver', 'use --device cpu')
-    with pytest.raises(UserError, match='there is no NVIDIA driver'):
+    with pytest.raises(UserError, match='no working NVIDIA driver'):
         cuda.read_driver()
 
 
