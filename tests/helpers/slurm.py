@@ -12,7 +12,7 @@ PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'srun', 'sbatch')
 # Because of cred_expire, a requeued job starts again after 5 seconds instead of two minutes.
 CONFIGURATION = """
 ClusterName=test
-SlurmctldHost={host}
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 SlurmUser=root
@@ -25,6 +25,7 @@ SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
 ReturnToService=2
+SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -32,7 +33,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-NodeName={host} CPUs=2 RealMemory=4000
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
 PartitionName=main Nodes={host} Default=YES State=UP
 """
 
