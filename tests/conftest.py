@@ -12,8 +12,10 @@ import psutil
 import pytest
 
 from helpers import patience
-from helpers.commands import PROJECT, succeed, training
+from helpers.commands import PROJECT, resumable, succeed, training
+from helpers.datasets import write_classes
 from imagenet.common.errors import UserError
+from imagenet.reporting.report_file import Report
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx, return_free_memory
 
@@ -147,3 +149,39 @@ def trained(small_data, tmp_path_factory):
     workspace = tmp_path_factory.mktemp('trained')
     succeed(*training(small_data, workspace))
     return workspace
+
+
+@pytest.fixture
+def split_tree(tmp_path):
+    """Two classes in two splits."""
+    for split in ('train', 'val'):
+        write_classes(tmp_path / 'raw' / split, {'cat': 4, 'dog': 4})
+    return tmp_path / 'raw'
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The path of a report of three epochs."""
+    report = Report('resnetv15-18', 2, ['train.py', '--seed', '1'])
+    for epoch in range(3):
+        report.add('train', {'loss': 2.0 - epoch, 'top1': 0.3 * epoch, 'total_ips': 100.0})
+        report.add('val', {'top1': 0.25 * epoch})
+    report.total_duration = 12.5
+    path = tmp_path / 'report.json'
+    report.save(path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def half_done(small_data, tmp_path_factory):
+    """A workspace after two of four epochs."""
+    workspace = tmp_path_factory.mktemp('half')
+    output = succeed(*resumable(small_data, workspace, '--run-epochs', '2'))
+    assert '2 of 4 epochs are done; the same command resumes it' in output
+    return workspace
+
+
+@pytest.fixture
+def workspace(half_done, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(half_done, tmp_path / 'run')

@@ -100,13 +100,13 @@ def check_record_file(record_path, idx_path, num_classes):
         if offsets.min() < 0 or offsets.max() >= size:
             raise UserError(
                 f'{idx_path}: points at byte {offsets.max()} of {record_path}, which has {size}: '
-                'the record file is cut short, or the index is of another one'
+                'the record file is cut short, or the index belongs to another file'
             )
         end = _end_of_record(file, int(offsets.max()))
         if end != size:
             raise UserError(
                 f'{record_path}: its last record in {idx_path} ends at byte {end}, the file at {size}: '
-                'the record file is cut short, or the index is of another one'
+                'the record file is cut short, or the index belongs to another file'
             )
         for position in np.unique(np.linspace(0, len(offsets) - 1, RECORDS_LOOKED_AT).astype(int)):
             label = _read_label(file, int(offsets[position]))

@@ -40,7 +40,7 @@ def test_truncated_record_file(files, kept):
 
 
 def test_index_of_another_file(files, small_data):
-    with pytest.raises(UserError, match=r'train\.idx.*the index is of another one'):
+    with pytest.raises(UserError, match=r'train\.idx.*the index belongs to another file'):
         check_record_file(files[0], small_data / 'train.idx', num_classes=10)
 
 

@@ -7,12 +7,11 @@ import struct
 import sys
 from collections import namedtuple
 
-import numpy as np
 import pytest
 
 from helpers.commands import assert_user_error, call_here
-from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
-from imagenet.datasets.class_names import read_class_names
+from helpers.datasets import contents
+from helpers.record_files import assert_well, edit_index, write_records
 from imagenet.datasets.records import MAGIC_BYTES, pack_image, read_index
 
 COMMAND = [sys.executable, 'scripts/check_dataset.py']
@@ -47,12 +46,6 @@ def read_records(folder, split='val'):
     return [Stored(int(key), begin, content[begin:end]) for key, begin, end in zip(keys, begins, ends)]
 
 
-def write_records(folder, keys, data, split='val'):
-    begins = np.cumsum([0, *map(len, data)])
-    (folder / f'{split}.rec').write_bytes(b''.join(data))
-    (folder / f'{split}.idx').write_text(''.join(f'{key}\t{begin}\n' for key, begin in zip(keys, begins)))
-
-
 def replace_records(folder, data):
     """Replace records, given by number; return the byte at which each begins."""
     records = read_records(folder)
@@ -68,18 +61,6 @@ def replace_image(folder, image):
 
 def image_of(record):
     return record.data[8 + PAYLOAD_BYTES_BEFORE_IMAGE :]
-
-
-def edit_index(folder, edit):
-    """Apply a function to the list of lines of the validation split's index."""
-    path = folder / 'val.idx'
-    lines = path.read_text().splitlines()
-    edit(lines)
-    path.write_text(''.join(f'{line}\n' for line in lines))
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def assert_found_and_repaired(folder, expected, kept, others=()):
@@ -107,15 +88,6 @@ def assert_found_and_repaired(folder, expected, kept, others=()):
     for name in ('train.rec', 'train.idx', 'train.lst', 'classes.txt'):
         assert (new / name).read_bytes() == before[name]
     assert_well(new)
-
-
-def assert_well(folder):
-    """Assert that a data set has no problems, without starting the program."""
-    checked = [
-        CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
-        for path in find_record_files(folder)
-    ]
-    assert [problem for file in checked for problem in file.problems] == []
 
 
 def without(records, *numbers):

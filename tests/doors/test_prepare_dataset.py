@@ -1,6 +1,5 @@
 """scripts/prepare_dataset.py: any image tree becomes record files."""
 
-import json
 import os
 import sys
 
@@ -9,7 +8,18 @@ import numpy as np
 import pytest
 
 from helpers.commands import PROJECT, assert_user_error, call_here, succeed_here
-from helpers.datasets import contents, link_copies, random_image, read_records, write_classes, write_image
+from helpers.datasets import (
+    contents,
+    description,
+    link_copies,
+    paths_in_list,
+    random_image,
+    read_records,
+    skipped,
+    stored_images,
+    write_classes,
+    write_image,
+)
 from imagenet.datasets.decoding import decode_image
 
 PROGRAM = PROJECT / 'scripts' / 'prepare_dataset.py'
@@ -21,32 +31,6 @@ def prepare(*arguments):
 
 def try_to_prepare(*arguments, **settings):
     return call_here(sys.executable, PROGRAM, *arguments, **settings)
-
-
-def description(folder):
-    return json.loads((folder / 'dataset.json').read_text())
-
-
-def skipped(folder):
-    """Return {path: reason} for the skipped files."""
-    return dict(line.split('\t') for line in (folder / 'skipped.txt').read_text().splitlines())
-
-
-def paths_in_list(folder, split):
-    return [line.split('\t')[2] for line in (folder / f'{split}.lst').read_text().splitlines()]
-
-
-def stored_images(folder, split):
-    """Return {path: encoded image} for the images of a split."""
-    return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))
-
-
-@pytest.fixture
-def split_tree(tmp_path):
-    """Two classes in two splits."""
-    for split in ('train', 'val'):
-        write_classes(tmp_path / 'raw' / split, {'cat': 4, 'dog': 4})
-    return tmp_path / 'raw'
 
 
 def test_description(small_tree, tmp_path):

@@ -7,19 +7,6 @@ import cv2
 import pytest
 
 from helpers.commands import assert_user_error, call_here, succeed_here
-from imagenet.reporting.report_file import Report
-
-
-@pytest.fixture
-def saved(tmp_path):
-    report = Report('resnetv15-18', 2, ['train.py', '--seed', '1'])
-    for epoch in range(3):
-        report.add('train', {'loss': 2.0 - epoch, 'top1': 0.3 * epoch, 'total_ips': 100.0})
-        report.add('val', {'top1': 0.25 * epoch})
-    report.total_duration = 12.5
-    path = tmp_path / 'report.json'
-    report.save(path)
-    return path
 
 
 def test_plot(saved, tmp_path):

@@ -42,7 +42,7 @@ class TestBadInput:
 
     def test_index_of_another_file(self, data, tmp_path):
         shutil.copy(data / 'val.idx', data / 'train.idx')
-        assert_user_error(run(data, tmp_path), data / 'train.rec', 'the index is of another one')
+        assert_user_error(run(data, tmp_path), data / 'train.rec', 'the index belongs to another file')
 
     def test_fewer_classes_than_labels(self, data, tmp_path):
         assert_user_error(run(data, tmp_path, '--num-classes', '5'), '--num-classes 5 allows 0 to 4')

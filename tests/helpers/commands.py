@@ -113,3 +113,9 @@ def training(data, workspace, *options):
     """Return the command for two epochs of the smallest network with seed 7."""
     command = ['./runner', *SMALL, '--data-root', data, '-e', '2', '--warmup-epochs', '1', '-l', '0.5', '--seed', '7']
     return [*command, '--workspace', workspace, *options]
+
+
+def resumable(data, workspace, *options):
+    """Return the command for four epochs of the smallest network with everything that a checkpoint holds."""
+    command = ['./runner', *SMALL, '--data-root', data, '-e', '4', '--warmup-epochs', '1', '--seed', '7']
+    return [*command, '--mixup', '0.2', '--ema-decay', '0.9', '--disp-batches', '5', '--workspace', workspace, *options]

@@ -1,5 +1,6 @@
 """Small image trees, and the contents of record files."""
 
+import json
 import os
 
 import cv2
@@ -46,3 +47,21 @@ def link_copies(source, folder, count):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def description(folder):
+    return json.loads((folder / 'dataset.json').read_text())
+
+
+def skipped(folder):
+    """Return {path: reason} for the skipped files."""
+    return dict(line.split('\t') for line in (folder / 'skipped.txt').read_text().splitlines())
+
+
+def paths_in_list(folder, split):
+    return [line.split('\t')[2] for line in (folder / f'{split}.lst').read_text().splitlines()]
+
+
+def stored_images(folder, split):
+    """Return {path: encoded image} for the images of a split."""
+    return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))

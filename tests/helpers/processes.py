@@ -1,5 +1,8 @@
 """Finding, watching and waiting for the processes of a run."""
 
+import os
+from contextlib import suppress
+
 import psutil
 
 from helpers.patience import wait_until
@@ -37,3 +40,14 @@ def read_until(process, beginning):
 
 def assert_nothing_is_left(workspace):
     wait_until(lambda: not processes_of(workspace))
+
+
+def read_terminal(master):
+    """Return what programs still write to a pseudo-terminal, until all of them have closed it; close our end."""
+    shown = b''
+    # Reading fails when the other end is closed.
+    with suppress(OSError):
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    os.close(master)
+    return shown

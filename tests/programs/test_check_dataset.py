@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from helpers.commands import assert_user_error, call
-from imagenet.datasets.checking import CheckedFile, find_record_files, read_rows
-from imagenet.datasets.class_names import read_class_names
+from helpers.processes import read_terminal
+from helpers.record_files import assert_well, edit_index, write_records
 from imagenet.datasets.records import pack_image
 
 COMMAND = [sys.executable, 'scripts/check_dataset.py']
@@ -25,33 +25,6 @@ def folder(small_data, tmp_path):
 
 def check(*arguments, **settings):
     return call(*COMMAND, *arguments, **settings)
-
-
-def write_records(folder, keys, data, split='val'):
-    begins = np.cumsum([0, *map(len, data)])
-    (folder / f'{split}.rec').write_bytes(b''.join(data))
-    (folder / f'{split}.idx').write_text(''.join(f'{key}\t{begin}\n' for key, begin in zip(keys, begins)))
-
-
-def edit_index(folder, edit):
-    """Apply a function to the list of lines of the validation split's index."""
-    path = folder / 'val.idx'
-    lines = path.read_text().splitlines()
-    edit(lines)
-    path.write_text(''.join(f'{line}\n' for line in lines))
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def assert_well(folder):
-    """Assert that a data set has no problems. Runs in this process, because starting another takes a second."""
-    checked = [
-        CheckedFile(path, read_class_names(folder), read_rows(path, num_threads=2))
-        for path in find_record_files(folder)
-    ]
-    assert [problem for file in checked for problem in file.problems] == []
 
 
 def test_copy_that_cannot_be_written_leaves_nothing(folder):
@@ -83,12 +56,7 @@ def test_interrupt(start, tmp_path):
         shown += os.read(master, 4096)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:  # the other end of a pseudo-terminal is closed
-        pass
-    os.close(master)
+    shown += read_terminal(master)
     assert process.returncode == 130
     assert output == b''
     assert b'Traceback' not in shown

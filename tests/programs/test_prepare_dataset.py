@@ -14,8 +14,18 @@ import numpy as np
 import pytest
 
 from helpers.commands import PROJECT, assert_user_error, call, succeed
-from helpers.datasets import FILES, contents, link_copies, read_records, write_classes, write_image
+from helpers.datasets import (
+    FILES,
+    contents,
+    link_copies,
+    paths_in_list,
+    read_records,
+    skipped,
+    write_classes,
+    write_image,
+)
 from helpers.patience import wait_until
+from helpers.processes import read_terminal
 from imagenet.datasets.records import read_index
 
 # The tests stop runs after the first save and before the last image.
@@ -29,32 +39,6 @@ def prepare(*arguments):
 
 def try_to_prepare(*arguments, **settings):
     return call(sys.executable, PROGRAM, *arguments, **settings)
-
-
-def description(folder):
-    return json.loads((folder / 'dataset.json').read_text())
-
-
-def skipped(folder):
-    """Return {path: reason}."""
-    return dict(line.split('\t') for line in (folder / 'skipped.txt').read_text().splitlines())
-
-
-def paths_in_list(folder, split):
-    return [line.split('\t')[2] for line in (folder / f'{split}.lst').read_text().splitlines()]
-
-
-def stored_images(folder, split):
-    """Return {path: encoded image}."""
-    return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))
-
-
-@pytest.fixture
-def split_tree(tmp_path):
-    """An image tree with two classes in each of two splits."""
-    for split in ('train', 'val'):
-        write_classes(tmp_path / 'raw' / split, {'cat': 4, 'dog': 4})
-    return tmp_path / 'raw'
 
 
 @pytest.fixture(scope='session')
@@ -208,16 +192,9 @@ def test_progress_bar_on_a_terminal(start, split_tree, tmp_path):
     master, terminal = pty.openpty()
     process = start(sys.executable, PROGRAM, split_tree, tmp_path / 'out', stderr=terminal)
     os.close(terminal)
-    shown = b''
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:  # the other end of a pseudo-terminal is closed
-        pass
-    os.close(master)
+    shown = read_terminal(master).decode()
     process.communicate()
     assert process.returncode == 0
-    shown = shown.decode()
     assert '0/9 [' in shown
     assert 'images/s' in shown
     assert 'JPEG' not in shown

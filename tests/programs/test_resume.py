@@ -1,7 +1,6 @@
 """checkpoints and stop_signals.py: however a run is stopped, it resumes as if it had never stopped."""
 
 import json
-import shutil
 import signal
 import sys
 import tarfile
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed
+from helpers.commands import PROJECT, SMALL, assert_user_error, call, resumable, succeed
 from helpers.patience import wait_until
 from helpers.processes import read_until, worker
 from imagenet.checkpoints.manifest import read_manifest
@@ -18,22 +17,6 @@ from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 
 pytestmark = pytest.mark.usefixtures('device')
-
-
-OPTIONS = (
-    '-e',
-    '4',
-    '--warmup-epochs',
-    '1',
-    '--seed',
-    '7',
-    '--mixup',
-    '0.2',
-    '--ema-decay',
-    '0.9',
-    '--disp-batches',
-    '5',
-)
 
 
 # Files that hold only numbers. They must be the same whether or not the run was stopped.
@@ -45,10 +28,6 @@ FINAL_FILES = [
 
 
 EXACT_METRICS = ('train.loss', 'train.top1', 'val.loss', 'val.top1', 'ema.top1', 'ema.loss')
-
-
-def command(data, workspace, *options):
-    return ('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *OPTIONS, *options)
 
 
 def stop_at(line, number, process):
@@ -70,63 +49,49 @@ def outcome(workspace):
 @pytest.mark.only_on_cpu('the order of additions varies on GPUs')
 def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, backend):
     options = ('--data-backend', backend)
-    succeed(*command(small_data, tmp_path / 'whole', *options))
+    succeed(*resumable(small_data, tmp_path / 'whole', *options))
     expected = outcome(tmp_path / 'whole')
     assert len(expected[0]['train.loss']) == 4
 
-    process = start(*command(small_data, tmp_path / 'killed', *options))
+    process = start(*resumable(small_data, tmp_path / 'killed', *options))
     code, _ = stop_at('epoch 3 step 5/', signal.SIGKILL, process)
     assert code == -signal.SIGKILL
-    again = succeed(*command(small_data, tmp_path / 'killed', *options))
+    again = succeed(*resumable(small_data, tmp_path / 'killed', *options))
     assert 'resuming from' in again
     assert '2 of 4 epochs and 0 steps are done' in again
     assert outcome(tmp_path / 'killed') == expected
 
     # Stopped in the middle of one epoch, and then of another one.
     for line in ('epoch 2 step 5/', 'epoch 3 step 10/'):
-        process = start(*command(small_data, tmp_path / 'stopped', *options))
+        process = start(*resumable(small_data, tmp_path / 'stopped', *options))
         code, output = stop_at(line, signal.SIGTERM, process)
         assert code == 0
         assert 'stopped by SIGTERM in epoch' in output
         assert output.rstrip().endswith('the same command resumes it')
-    succeed(*command(small_data, tmp_path / 'stopped', *options))
+    succeed(*resumable(small_data, tmp_path / 'stopped', *options))
     assert outcome(tmp_path / 'stopped') == expected
     assert len((tmp_path / 'stopped' / 'dllogger_log.log').read_text().splitlines()) > 50
 
 
-@pytest.fixture(scope='module')
-def half_done(small_data, tmp_path_factory):
-    """A workspace after two of four epochs."""
-    workspace = tmp_path_factory.mktemp('half')
-    output = succeed(*command(small_data, workspace, '--run-epochs', '2'))
-    assert '2 of 4 epochs are done; the same command resumes it' in output
-    return workspace
-
-
-@pytest.fixture
-def workspace(half_done, tmp_path):
-    return shutil.copytree(half_done, tmp_path / 'run')
-
-
 @pytest.mark.gpus(2)
 def test_two_processes_go_on(small_data, workspace):
-    output = succeed(*command(small_data, workspace, '-n', '2', '-b', '8', '--run-epochs', '1'))
+    output = succeed(*resumable(small_data, workspace, '-n', '2', '-b', '8', '--run-epochs', '1'))
     assert 'resuming from' in output
     assert 'epoch 3/4' in output
     assert '3 of 4 epochs are done' in output
 
 
 def test_second_run_in_a_workspace(start, small_data, workspace):
-    process = start(*command(small_data, workspace, '-e', '4000'))
+    process = start(*resumable(small_data, workspace, '-e', '4000'))
     read_until(process, 'epoch 3 step')
-    assert_user_error(call(*command(small_data, workspace)), workspace, 'in use by another run')
+    assert_user_error(call(*resumable(small_data, workspace)), workspace, 'in use by another run')
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.gpus(2)
 def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
     """A signal to one of them stops both."""
-    process = start(*command(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '300'))
+    process = start(*resumable(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '300'))
     read_until(process, 'epoch 2 step')
     worker(tmp_path, 1).send_signal(number)
     output, _ = process.communicate()
@@ -169,7 +134,7 @@ class TestEnds:
         """The old checkpoint survives, and the run ends with a one-line error."""
         limit = (workspace / 'model_resume_0002_000000_parameters.params').stat().st_size // 2
         run = f'ulimit -f {limit // 1024}; exec "$@"'
-        result = call('bash', '-c', run, 'bash', *command(small_data, workspace))
+        result = call('bash', '-c', run, 'bash', *resumable(small_data, workspace))
         assert_user_error(result, 'cannot write')
         assert read_manifest(workspace / 'model_resume.json')[0].epoch == 2
 
@@ -179,10 +144,10 @@ class TestOptions:
         """Mixed precision learns like float32, but with different numbers. On a CPU it needs bfloat16."""
         options = ('--amp', '--mixup', '0', '-e', '2', '-l', '0.5')
         if device == 'cpu' and processor.instruction_set().bfloat16 is None:
-            assert_user_error(call(*command(small_data, tmp_path / 'amp', *options)), '--amp: bfloat16 needs AVX-512')
+            assert_user_error(call(*resumable(small_data, tmp_path / 'amp', *options)), '--amp: bfloat16 needs AVX-512')
             return
-        succeed(*command(small_data, tmp_path / 'amp', *options))
-        succeed(*command(small_data, tmp_path / 'plain', *options[1:]))
+        succeed(*resumable(small_data, tmp_path / 'amp', *options))
+        succeed(*resumable(small_data, tmp_path / 'plain', *options[1:]))
         amp, plain = (
             read_report(tmp_path / name / 'report.json')['metrics']['train.loss'] for name in ('amp', 'plain')
         )

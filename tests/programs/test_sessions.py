@@ -1,11 +1,10 @@
 """Successive runs in one workspace: when they resume from a checkpoint, and when they refuse to."""
 
 import json
-import shutil
 
 import pytest
 
-from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
+from helpers.commands import SMALL, assert_user_error, call_here, resumable, succeed_here, training
 from imagenet.checkpoints.manifest import read_manifest
 from imagenet.common.files import file_sha256
 from imagenet.reporting.report_file import read_report
@@ -13,59 +12,25 @@ from imagenet.reporting.report_file import read_report
 pytestmark = pytest.mark.usefixtures('device')
 
 
-OPTIONS = (
-    '-e',
-    '4',
-    '--warmup-epochs',
-    '1',
-    '--seed',
-    '7',
-    '--mixup',
-    '0.2',
-    '--ema-decay',
-    '0.9',
-    '--disp-batches',
-    '5',
-)
-
-
-def command(data, workspace, *options):
-    return ('./runner', *SMALL, '--data-root', data, '--workspace', workspace, *OPTIONS, *options)
-
-
-@pytest.fixture(scope='module')
-def half_done(small_data, tmp_path_factory):
-    """A workspace after two of four epochs."""
-    workspace = tmp_path_factory.mktemp('half')
-    output = succeed_here(*command(small_data, workspace, '--run-epochs', '2'))
-    assert '2 of 4 epochs are done; the same command resumes it' in output
-    return workspace
-
-
-@pytest.fixture
-def workspace(half_done, tmp_path):
-    return shutil.copytree(half_done, tmp_path / 'run')
-
-
 def test_run_in_sessions(small_data, workspace):
-    output = succeed_here(*command(small_data, workspace, '--run-epochs', '1'))
+    output = succeed_here(*resumable(small_data, workspace, '--run-epochs', '1'))
     assert '3 of 4 epochs are done' in output
-    succeed_here(*command(small_data, workspace))
+    succeed_here(*resumable(small_data, workspace))
     report = read_report(workspace / 'report.json')
     assert len(report['metrics']['val.top1']) == 4
-    assert 'this run is complete' in succeed_here(*command(small_data, workspace))
+    assert 'this run is complete' in succeed_here(*resumable(small_data, workspace))
 
 
 @pytest.mark.gpus(2)
 def test_two_devices_and_other_layouts_go_on(small_data, workspace):
     """A checkpoint does not depend on the layout, fusion or number of devices."""
     layouts = ('--conv-layout', 'NHWC', '--fuse-bn-relu', '0', '--gpus', '0,1', '--grad-accum-steps', '2')
-    assert 'epoch 3/4' in succeed_here(*command(small_data, workspace, '--run-epochs', '1', *layouts))
+    assert 'epoch 3/4' in succeed_here(*resumable(small_data, workspace, '--run-epochs', '1', *layouts))
 
 
 def test_start_over_overwrites_nothing(small_data, workspace):
     before = {path.name: file_sha256(path) for path in workspace.iterdir() if path.is_file()}
-    output = succeed_here(*command(small_data, workspace, '--no-resume', '--run-epochs', '1'))
+    output = succeed_here(*resumable(small_data, workspace, '--no-resume', '--run-epochs', '1'))
     assert f'this run is in {workspace}/run2' in output
     assert {path.name: file_sha256(path) for path in workspace.iterdir() if path.is_file()} == before
     assert len(read_report(workspace / 'run2' / 'report.json')['metrics']['val.top1']) == 1
@@ -84,9 +49,9 @@ def test_validation_leaves_the_training_run_alone(small_data, workspace):
 
 
 def test_contradicting_options_are_listed(small_data, workspace):
-    result = call_here(*command(small_data, workspace, '--num-layers', '34', '--optimizer', 'adam'))
+    result = call_here(*resumable(small_data, workspace, '--num-layers', '34', '--optimizer', 'adam'))
     assert_user_error(result, '--num-layers 34 instead of 18', '--optimizer adam instead of sgd')
-    output = succeed_here(*command(small_data, workspace, '-l', '0.016', '--run-epochs', '1'))
+    output = succeed_here(*resumable(small_data, workspace, '-l', '0.016', '--run-epochs', '1'))
     assert 'options that differ from the checkpoint: --lr 0.001 instead of 0.016' in output
 
 
@@ -100,7 +65,7 @@ def test_damaged_part(small_data, workspace, part, damage):
         path.unlink()
     else:
         path.write_bytes(content if damage == 'flip' else content[:-100])
-    result = call_here(*command(small_data, workspace))
+    result = call_here(*resumable(small_data, workspace))
     assert_user_error(result, path.name, 'missing' if damage == 'remove' else 'SHA-256', '--no-resume')
 
 
@@ -109,7 +74,7 @@ def test_damaged_part(small_data, workspace, part, damage):
 )
 def test_damaged_manifest(small_data, workspace, content):
     (workspace / 'model_resume.json').write_text(content)
-    assert_user_error(call_here(*command(small_data, workspace)), 'model_resume.json', 'checkpoint')
+    assert_user_error(call_here(*resumable(small_data, workspace)), 'model_resume.json', 'checkpoint')
 
 
 class TestEnds:
@@ -125,7 +90,7 @@ class TestEnds:
 
     def test_loss_that_is_no_number(self, small_data, workspace):
         """The exit code is 3, and the previous checkpoint is intact."""
-        result = call_here(*command(small_data, workspace, '--lr', '1e30'))
+        result = call_here(*resumable(small_data, workspace, '--lr', '1e30'))
         assert result.returncode == 3
         assert len(result.stderr.strip().splitlines()) == 1
         assert 'the loss is' in result.stderr
@@ -136,7 +101,7 @@ class TestEnds:
 
 class TestOptions:
     def test_no_metrics(self, small_data, tmp_path):
-        output = succeed_here(*command(small_data, tmp_path, '--no-metrics', '-e', '1', '--ema-decay', '0.5'))
+        output = succeed_here(*resumable(small_data, tmp_path, '--no-metrics', '-e', '1', '--ema-decay', '0.5'))
         metrics = read_report(tmp_path / 'report.json')['metrics']
         assert 'train.loss' not in metrics
         assert 'train.top1' not in metrics
@@ -156,14 +121,14 @@ class TestOptions:
             '--benchmark-iters',
             '2',
         )
-        output = succeed_here(*command(small_data, tmp_path, *options))
+        output = succeed_here(*resumable(small_data, tmp_path, *options))
         assert output.count('epoch 4 step 1/2') == 1
         assert 'epoch 3 step' not in output
 
     def test_multistep(self, small_data, tmp_path):
         options = ('--lr-schedule', 'multistep', '--lr-steps', '1,2', '--lr-factor', '0.1', '-e', '3', '-l', '16')
         output = succeed_here(
-            *command(
+            *resumable(
                 small_data, tmp_path, *options, '--warmup-epochs', '0', '--disp-batches', '2', '--benchmark-iters', '2'
             )
         )
@@ -171,7 +136,7 @@ class TestOptions:
         assert rates == ['1', '0.1', '0.01']
 
     def test_tensorboard(self, small_data, tmp_path):
-        succeed_here(*command(small_data, tmp_path, '-e', '1', '--tensorboard', tmp_path / 'board'))
+        succeed_here(*resumable(small_data, tmp_path, '-e', '1', '--tensorboard', tmp_path / 'board'))
         (events,) = (tmp_path / 'board').iterdir()
         content = events.read_bytes()
         for name in (b'train.loss', b'train.lr', b'epoch/val.accuracy', b'epoch/ema.accuracy'):
@@ -189,4 +154,4 @@ class TestOptions:
         ],
     )
     def test_contradictions(self, small_data, tmp_path, options, message):
-        assert_user_error(call_here(*command(small_data, tmp_path, *options)), message)
+        assert_user_error(call_here(*resumable(small_data, tmp_path, *options)), message)

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
 from helpers.patience import wait_until
-from helpers.processes import read_until
+from helpers.processes import read_terminal, read_until
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 
@@ -90,12 +90,7 @@ def shown_on_a_terminal(command):
     master, terminal = pty.openpty()
     process = subprocess.Popen([str(part) for part in command], cwd=PROJECT, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    shown = b''
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:  # the other end of a pseudo-terminal is closed
-        pass
+    shown = read_terminal(master)
     assert process.wait() == 0
     return shown.decode()
 

@@ -8,19 +8,7 @@ import pytest
 from helpers.commands import PROJECT
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
-from imagenet.reporting.report_file import Report, read_report
-
-
-@pytest.fixture
-def saved(tmp_path):
-    report = Report('resnetv15-18', 2, ['train.py', '--seed', '1'])
-    for epoch in range(3):
-        report.add('train', {'loss': 2.0 - epoch, 'top1': 0.3 * epoch, 'total_ips': 100.0})
-        report.add('val', {'top1': 0.25 * epoch})
-    report.total_duration = 12.5
-    path = tmp_path / 'report.json'
-    report.save(path)
-    return path
+from imagenet.reporting.report_file import read_report
 
 
 def test_content(saved):
