@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagenet.common.errors import UserError
 from imagenet.reporting.dllogger import METRIC_UNITS, DLLoggerFile
+from imagenet.reporting.tensorboard import TensorBoardFile
 
 # Fits into 80 columns with the values that training adds.
 BAR_FORMAT = '{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}, {remaining} left'
@@ -80,7 +80,7 @@ class RunLog:
             self._text.addHandler(_TerminalHandler())
             self._text.addHandler(logging.FileHandler(options.workspace / options.log, mode=mode, encoding='utf-8'))
             self._lines = DLLoggerFile(options.workspace / options.dllogger_log, mode)
-            self._board = make_board(options.tensorboard) if options.tensorboard else None
+            self._board = TensorBoardFile(options.tensorboard) if options.tensorboard else None
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
 
@@ -100,25 +100,9 @@ class RunLog:
         if self._board is not None and board_step is not None:
             # A curve over steps and one over epochs cannot share a name.
             prefix = 'epoch/' if len(step) == 1 else ''
-            for name, value in data.items():
-                self._board.add_scalar(prefix + name, value, board_step)
-            self._board.flush()
+            self._board.log(board_step, {prefix + name: value for name, value in data.items()})
 
     def progress(self, total, description, done=0):
         """Return a progress bar of `total` steps, which is visible only on a terminal."""
         settings = {'leave': False, 'dynamic_ncols': True, 'disable': not self.shows_progress}
         return tqdm(total=total, initial=done, desc=description, bar_format=BAR_FORMAT, **settings)
-
-
-def make_board(folder):
-    """Return a writer for TensorBoard.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    from tensorboardX import SummaryWriter
-
-    try:
-        return SummaryWriter(str(folder))
-    except OSError as error:
-        raise UserError(f'--tensorboard {folder}: cannot write there ({error.strerror})') from None
