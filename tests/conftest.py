@@ -28,6 +28,9 @@ VALIDATION_IMAGES_PER_CLASS = 7
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_PROC_BIND', 'false')
 patience.set_limit()
+# Shells start background jobs with SIGINT ignored, and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 GIBIBYTE = 1 << 30
 # All GPUs are hidden except from tests that use them; see `device`.
 ALL = 'all'
