@@ -12,7 +12,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
 from imagenet.common.options import comma_separated, integer, number, option_name, pick
-from imagenet.datasets.class_names import data_folders, read_class_names
+from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
 from imagenet.input_pipeline import mxnet_backend, synthetic_backend
 from imagenet.runtime.dali_library import is_installed, load_dali
@@ -20,11 +20,19 @@ from imagenet.runtime.devices import local_devices
 
 IMAGENET_TRAINING_EXAMPLES = 1281167
 IMAGENET_CLASSES = 1000
+# The options that the checkpoint of --load gives if they are left out; otherwise they have these values.
+INPUT_DEFAULTS = {
+    'image_shape': (3, 224, 224),
+    'data_val_resize': 256,
+    'rgb_mean': (123.68, 116.779, 103.939),
+    'rgb_std': (58.393, 57.12, 57.375),
+}
 BACKENDS = ('dali-gpu', 'dali-cpu', 'mxnet', 'synthetic')
 
 
 def add_data_args(parser):
     group = parser.add_argument_group('Data')
+    default = 'default: that of the checkpoint of --load, else'
     group.add_argument('--data-train', type=Path, help='record file with the training images (.rec)')
     group.add_argument('--data-train-idx', type=Path, help='its index (default: the .idx file next to it)')
     group.add_argument('--data-val', type=Path, help='record file with the validation images (.rec)')
@@ -38,21 +46,18 @@ def add_data_args(parser):
     group.add_argument(
         '--image-shape',
         type=comma_separated(int),
-        default=(3, 224, 224),
         help="channels, height and width of the network's input, in this order for every layout; a fourth channel is "
-        'filled with zeros (default: 3,224,224)',
+        f'filled with zeros ({default} 3,224,224)',
     )
     group.add_argument(
         '--rgb-mean',
         type=comma_separated(float),
-        default=(123.68, 116.779, 103.939),
-        help='mean of the channels (0 to 255), which is subtracted (default: 123.68,116.779,103.939)',
+        help=f'mean of the channels (0 to 255), which is subtracted ({default} 123.68,116.779,103.939)',
     )
     group.add_argument(
         '--rgb-std',
         type=comma_separated(float),
-        default=(58.393, 57.12, 57.375),
-        help='standard deviation that the channels are divided by (default: 58.393,57.12,57.375)',
+        help=f'standard deviation that the channels are divided by ({default} 58.393,57.12,57.375)',
     )
     group.add_argument(
         '--num-examples',
@@ -62,8 +67,7 @@ def add_data_args(parser):
     group.add_argument(
         '--data-val-resize',
         type=integer(at_least=1),
-        default=256,
-        help='shorter side of an evaluation image before the center crop (default: %(default)s)',
+        help=f'shorter side of an evaluation image before the center crop ({default} 256)',
     )
     return group
 
@@ -167,7 +171,7 @@ def describe_dataset(args):
         UserError: a file is missing or damaged, or contradicts the options.
     """
     num_classes, num_examples = args.num_classes, args.num_examples
-    named = next(filter(None, map(read_class_names, data_folders(args.data_train, args.data_val))), None)
+    named = first_class_names(data_folders(args.data_train, args.data_val))
     if num_classes is None:
         num_classes = len(named) if named and args.data_backend != 'synthetic' else IMAGENET_CLASSES
     if args.data_backend == 'synthetic':

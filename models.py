@@ -11,7 +11,7 @@ import inspect
 from imagenet.architectures.registry import ARCHITECTURES, RESNET_DEPTHS, make_features
 from imagenet.architectures.summary import format_layer_table, layer_table
 from imagenet.checkpoints.loading import load_parameters
-from imagenet.checkpoints.parameters import canonical_shapes, set_canonical
+from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, comma_separated, integer, number, pick
@@ -25,28 +25,23 @@ from imagenet.runtime.layouts import LAYOUTS
 
 def add_model_args(parser):
     group = parser.add_argument_group('Model')
-    group.add_argument('--arch', choices=tuple(ARCHITECTURES), default='resnetv15', help='(default: %(default)s)')
+    default = 'default: that of the checkpoint of --load, else'
+    group.add_argument('--arch', choices=tuple(ARCHITECTURES), help=f'({default} resnetv15)')
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
-        '--num-layers',
-        type=int,
-        default=50,
-        help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) (default: %(default)s)',
+        '--num-layers', type=int, help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) ({default} 50)'
     )
     group.add_argument(
         '--num-groups',
         type=integer(at_least=1),
-        default=32,
-        help='groups of a ResNeXt, each 4 channels wide (default: %(default)s)',
+        help=f'groups of a ResNeXt, each 4 channels wide ({default} 32)',
     )
     group.add_argument(
         '--num-classes',
         type=integer(at_least=1),
-        help='number of classes (default: that of the checkpoint of --load, else that of the data set, else 1000)',
+        help=f'number of classes ({default} that of the data set, else 1000)',
     )
-    group.add_argument(
-        '--batchnorm-eps', type=number(above=0, below=1), default=1e-5, help='batch norm epsilon (default: %(default)s)'
-    )
+    group.add_argument('--batchnorm-eps', type=number(above=0, below=1), help=f'batch norm epsilon ({default} 1e-5)')
     group.add_argument(
         '--batchnorm-mom',
         type=number(at_least=0, below=1),
@@ -144,9 +139,21 @@ def get_model(
         return Classifier(layers, features, channels, num_classes, image_shape[0], input_layout)
 
 
+# The options that the checkpoint of --load gives if they are left out; otherwise they have these values.
+MODEL_DEFAULTS = {'arch': 'resnetv15', 'num_layers': 50, 'num_groups': 32, 'batchnorm_eps': 1e-5}
+
+
 def model_options(args):
-    """Return the keyword arguments of `get_model` from parsed options."""
-    return {name: getattr(args, name) for name in inspect.signature(get_model).parameters}
+    """Return the keyword arguments of `get_model` from parsed options, without those that were left out."""
+    options = {name: getattr(args, name) for name in inspect.signature(get_model).parameters}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def describe_model(args):
+    """Return the options that determine the function of a network and its input; see checkpoints/description.py."""
+    own_sizes = ARCHITECTURES[args.arch].sizes
+    names = ('arch', *own_sizes, 'num_classes', 'batchnorm_eps', 'data_val_resize', 'rgb_mean', 'rgb_std')
+    return {**{name: getattr(args, name) for name in names}, 'image_shape': (IMAGE_CHANNELS, *args.image_shape[1:])}
 
 
 def model_name(arch, num_layers):
@@ -228,7 +235,7 @@ def main():
     if not args.summary:
         parser.error('nothing to do: --summary prints the layers of the network')
     with one_line_errors():
-        net = get_model(**{**model_options(args), 'num_classes': args.num_classes or 1000})
+        net = get_model(**model_options(args))
         print(format_layer_table(layer_table(net, args.image_shape)))
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from dali import add_dali_args
 from data import (
+    INPUT_DEFAULTS,
     add_augmentation_args,
     add_data_args,
     calibration_records,
@@ -19,6 +20,7 @@ from data import (
     get_data_loader,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
+from imagenet.checkpoints.description import complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_leftovers
 from imagenet.checkpoints.resume import describe_checkpoint, find_checkpoint, resume_with, saved_options
@@ -27,8 +29,8 @@ from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
 from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.files import check_new, file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, as_json, pick, with_changes
-from imagenet.datasets.class_names import data_folders, keep_class_names
+from imagenet.common.options import ArgumentParser, as_json, pick, with_changes, with_defaults
+from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
 from imagenet.datasets.records import index_path
 from imagenet.inference.calibration import (
@@ -40,8 +42,8 @@ from imagenet.inference.calibration import (
 )
 from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
 from imagenet.inference.fused_graph import add_inference_args
-from imagenet.inference.int8_network import int8_files, names_of_classes, read_int8_description
-from imagenet.inference.metadata import NetworkDescription, describe_input
+from imagenet.inference.int8_network import int8_files, read_int8_description
+from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
 from imagenet.inference.prediction import PredictionOptions, add_prediction_args, predict
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
@@ -67,12 +69,14 @@ from imagenet.training.profiler import Profiler, add_profiling_args, run_operato
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from models import (
+    MODEL_DEFAULTS,
     add_model_args,
     allocate,
     build_inference_model,
     build_model,
     build_unfused,
     check_model,
+    describe_model,
     get_model,
     model_name,
     model_options,
@@ -134,6 +138,7 @@ def resolve_args(args):
         raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start only one')
     if args.device == 'gpu':
         check_gpus(max(ranks.local_size(), max(args.gpus) + 1))
+    args, notes = complete_network(args)
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.image_shape)
@@ -145,17 +150,48 @@ def resolve_args(args):
         run_operators_one_by_one()
     changes, note = choose_backend(args)
     args = with_changes(args, **changes)
-    notes = [note, *check_processor(args)]
+    notes += [note, *check_processor(args)]
     check_data_args(args)
     check_batch_size(args)
-    if args.load is not None and args.num_classes is None:
-        args = with_changes(args, num_classes=classes_of(args.load))
     if args.mode.needs_data:
         args = with_changes(args, **describe_dataset(args))
         make_workspace(args.workspace)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
     return args, [note for note in notes if note]
+
+
+def complete_network(args):
+    """Take the options of the network that were left out from the file of --load, or else from the defaults.
+
+    Returns:
+        The options, and lines for the log.
+
+    Raises:
+        UserError: an option contradicts the file.
+    """
+    defaults = {**MODEL_DEFAULTS, **INPUT_DEFAULTS}
+    if args.load is None:
+        is_scored = args.mode is Mode.VAL and not args.test_io
+        note = 'without --load, the network has random weights: only its speed is meaningful'
+        return with_defaults(args, defaults), [note] if is_scored else []
+    description = describe_loaded(args.load)
+    changes, notes = complete_options(vars(args), description, args.load)
+    args = with_defaults(with_changes(args, **changes), defaults)
+    if 'arch' not in description:
+        notes.append(
+            f'--load {args.load} does not describe its network: assuming {model_name(args.arch, args.num_layers)}'
+        )
+        if args.num_classes is None:
+            args = with_changes(args, num_classes=count_classes(args.load.path))
+    return args, notes
+
+
+def describe_loaded(source):
+    """Return what the file of a `LoadedNetwork` says about its network, as `read_description` does."""
+    if source.int8_prefix is not None:
+        return described_options(read_int8_description(source.int8_prefix))
+    return read_description(source.path)
 
 
 def log_files(args):
@@ -214,13 +250,6 @@ def check_batch_size(args):
             f'--batch-size {args.batch_size}: cannot be split equally over {shares} processes or devices; '
             f'use a multiple of {shares}'
         )
-
-
-def classes_of(source):
-    """Return the number of classes of a `LoadedNetwork`, or None if its file does not show it."""
-    if source.int8_prefix is None:
-        return count_classes(source.path)
-    return read_int8_description(source.int8_prefix)['network'].get('num_classes')
 
 
 def check_by_building(args):
@@ -282,7 +311,7 @@ def begin(args, notes, is_resumed=False):
     log.metrics('PARAMETER', {name: as_json(value) for name, value in vars(args).items()})
     log.info(
         f'{args.mode} on {distributed.size()} x {len(local_devices(args.device, args.gpus))} {args.device}, '
-        f'{args.dtype}, batch size {args.batch_size}, seed {args.seed}'
+        f'{model_name(args.arch, args.num_layers)}, {args.dtype}, batch size {args.batch_size}, seed {args.seed}'
     )
     for note in notes:
         log.info(note)
@@ -310,7 +339,7 @@ def train(args, net, train_data, val_data, log, found):
     if is_finished(args, progress):
         log.info('this run is complete; use --no-resume to start another one, or a larger --num-epochs to extend it')
         return
-    checkpoints = CheckpointSaver(pick(SaverOptions, args), log.info)
+    checkpoints = CheckpointSaver(pick(SaverOptions, args), describe_saved(args), log.info)
     profiler = new_profiler(args, log)
     run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
     try:
@@ -320,6 +349,13 @@ def train(args, net, train_data, val_data, log, found):
         # This bypasses MXNet's exit handler, which would first finish all steps that were pushed.
         sys.stdout.flush()
         os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def describe_saved(args):
+    """Return what the files of the networks that this run saves say about them."""
+    names = first_class_names(data_folders(args.data_train, args.data_val))
+    is_named = args.data_backend != 'synthetic' and names is not None and len(names) == args.num_classes
+    return {**describe_model(args), **({'classes': names} if is_named else {})}
 
 
 def new_report(args):
@@ -377,6 +413,7 @@ def run_calibration(args, notes):
 
 def run_prediction(args, notes):
     """Run --mode pred."""
+    print_notes(notes)
     devices = local_devices(args.device, args.gpus)
     net, _ = build_inference_model(args, devices)
     options, evaluation, form = (pick(kind, args) for kind in (PredictionOptions, EvaluationOptions, InputForm))
@@ -385,6 +422,7 @@ def run_prediction(args, notes):
 
 def run_export(args, notes):
     """Run --mode export, in a form that every program can read, whatever this machine would use."""
+    print_notes(notes)
     form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
     args = with_changes(args, **form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
     evaluation = pick(EvaluationOptions, args)
@@ -396,8 +434,17 @@ def run_export(args, notes):
     export(build_unfused(args), output_prefix(args), args.format, images, source, description)
 
 
+def print_notes(notes):
+    """Print what a run without a log would log, on stderr, since stdout is for its results."""
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
 def class_names(args):
-    return names_of_classes(args.load, data_folders(args.data_train, args.data_val), args.num_classes)
+    own = describe_loaded(args.load).get('classes')
+    return find_class_names(
+        [args.load.path.parent, *data_folders(args.data_train, args.data_val)], args.num_classes, own
+    )
 
 
 def describe_network(args, evaluation):

@@ -57,7 +57,7 @@ def measure_saves(rounds, ema_decay):
         net.hybridize(static_alloc=True, static_shape=True)
         optimizer = make_optimizer(pick(OptimizerOptions, args))
         step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args))
-        checkpoints = CheckpointSaver(pick(SaverOptions, args), announce=lambda line: None)
+        checkpoints = CheckpointSaver(pick(SaverOptions, args), {}, announce=lambda line: None)
         batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
         for turn in range(rounds):
             step([batch], 0.01, epoch=turn, iteration=0)

@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from dali import add_dali_args
 from data import (
+    INPUT_DEFAULTS,
     add_augmentation_args,
     add_data_args,
     check_data_args,
@@ -25,7 +26,7 @@ from data import (
 )
 from imagenet.common.errors import one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, integer, with_changes
+from imagenet.common.options import ArgumentParser, integer, with_changes, with_defaults
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.reporting.figures import import_pyplot, save_figure
@@ -56,6 +57,7 @@ def parse_args():
 
 
 def resolve_args(args):
+    args = with_defaults(args, INPUT_DEFAULTS)
     if args.data_train is None and args.data_root is not None:
         args = with_changes(args, data_train=args.data_root / 'train.rec')
     changes, _ = choose_backend(args)

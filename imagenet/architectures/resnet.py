@@ -68,7 +68,7 @@ def residual_features(layers, input_channels, make_body, blocks_per_stage, stage
     return features, in_channels
 
 
-def resnet_features(layers, input_channels, num_layers, stride_on_3x3, **_):
+def resnet_features(layers, input_channels, num_layers, stride_on_3x3):
     if num_layers in BASIC_DEPTHS:
         return residual_features(layers, input_channels, basic_body, BLOCKS_PER_STAGE[num_layers], BASIC_CHANNELS)
 

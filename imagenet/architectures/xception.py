@@ -1,4 +1,7 @@
-"""Xception, Chollet (arXiv:1610.02357), figure 5."""
+"""Xception, Chollet (arXiv:1610.02357), figure 5.
+
+The paper's first two convolutions have no padding. Those of NVIDIA's example for MXNet have.
+"""
 
 from collections import namedtuple
 
@@ -44,11 +47,11 @@ def xception_block(layers, in_channels, row):
     return XceptionBlock(layers, body, in_channels, channels, row.stride)
 
 
-def xception_features(layers, input_channels, **_):
+def xception_features(layers, input_channels, stem_padding):
     features = [
-        layers.conv(input_channels, 32, 3, 2, padding=0),
+        layers.conv(input_channels, 32, 3, 2, padding=stem_padding),
         layers.norm_relu(32),
-        layers.conv(32, 64, 3, padding=0),
+        layers.conv(32, 64, 3, padding=stem_padding),
         layers.norm_relu(64),
     ]
     in_channels = 64

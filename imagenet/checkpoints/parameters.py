@@ -10,6 +10,7 @@ Files written by the original of this package can be read, too: see `import_arra
 import struct
 from pathlib import Path
 
+from imagenet.checkpoints.trailer import append_trailer
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
 from imagenet.runtime.compat import mx
@@ -77,8 +78,11 @@ def canonical_arrays(net):
     }
 
 
-def write_arrays(path, arrays):
+def write_arrays(path, arrays, description=None):
     """Write a parameter file atomically.
+
+    Args:
+        description: what the file says about its network, as content for JSON; see description.py.
 
     Raises:
         UserError: it cannot be written.
@@ -91,6 +95,8 @@ def write_arrays(path, arrays):
             mx.nd.load(str(temporary))
         except mx.base.MXNetError:
             raise UserError(f'{path}: cannot write the complete file (is the disk full?)') from None
+        if description is not None:
+            append_trailer(temporary, description)
 
     write_atomically(path, write)
 

@@ -60,11 +60,13 @@ class CheckpointSaver:
 
     Args:
         options: `SaverOptions`.
+        description: what the files of networks say about them; see description.py.
         announce: a function that is called with a line about each file.
     """
 
-    def __init__(self, options, announce):
+    def __init__(self, options, description, announce):
         self._options = options
+        self._description = description
         self._announce = announce
         self._manifest = manifest_path(options.workspace, options.model_prefix)
         self._writer = BackgroundWriter()
@@ -89,7 +91,7 @@ class CheckpointSaver:
 
         def write():
             for name, form in (due or {}).items():
-                write_arrays(self._options.workspace / name, forms[form])
+                write_arrays(self._options.workspace / name, forms[form], self._description)
                 self._announce(f'saved {self._options.workspace / name}')
             write_checkpoint(self._manifest, progress, parts)
 

@@ -47,6 +47,18 @@ def as_json(value):
     return json.loads(json.dumps(value, default=str))
 
 
+def as_text(value):
+    """Return an option's value as a user types it."""
+    if isinstance(value, (tuple, list)):
+        return ','.join(map(as_text, value))
+    return f'{value:.10g}' if isinstance(value, float) else str(value)
+
+
+def with_defaults(args, defaults):
+    """Return a copy of the parsed options in which defaults, given by name, replace those that were left out."""
+    return with_changes(args, **{name: value for name, value in defaults.items() if getattr(args, name) is None})
+
+
 def option_name(field):
     """Return '--batch-size' for 'batch_size'."""
     return f'--{field.replace("_", "-")}'

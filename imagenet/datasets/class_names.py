@@ -1,5 +1,6 @@
 """The names of a network's classes, from the data set's `classes.txt` or from ImageNet."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -23,16 +24,24 @@ def read_class_names(folder):
         raise UserError(f'{path}: cannot read the class names ({error})') from None
 
 
-def find_class_names(folders, num_classes):
+def first_class_names(folders):
+    """Return the names in the first folder whose `classes.txt` has any; None if there is none."""
+    return next(filter(None, map(read_class_names, folders)), None)
+
+
+def find_class_names(folders, num_classes, own=None):
     """Return the names of a network's classes.
 
-    They come from the first folder whose `classes.txt` has `num_classes` lines. Otherwise a network with 1000 classes
-    gets ImageNet's names, and any other network 'class 0', 'class 1' and so on. ImageNet's folder names are WordNet
-    IDs; the words are appended to them.
+    They are the network's own. Otherwise they come from the first folder whose `classes.txt` has `num_classes` lines.
+    Otherwise a network with 1000 classes gets ImageNet's names, and any other network 'class 0', 'class 1' and so on.
+    ImageNet's folder names are WordNet IDs; the words are appended to them.
+
+    Args:
+        own: the names in the network's file, or None.
     """
     imagenet = dict(line.split(' ', 1) for line in IMAGENET_CLASS_FILE.read_text(encoding='utf-8').splitlines())
     fallback = list(imagenet) if num_classes == len(imagenet) else [f'class {index}' for index in range(num_classes)]
-    candidates = (read_class_names(folder) for folder in folders)
+    candidates = itertools.chain([own], (read_class_names(folder) for folder in folders))
     names = next((names for names in candidates if names and len(names) == num_classes), fallback)
     return [f'{name} {imagenet[name]}' if name in imagenet else name for name in names]
 

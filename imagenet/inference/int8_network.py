@@ -5,7 +5,6 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
-from imagenet.datasets.class_names import find_class_names
 from imagenet.inference.fused_graph import network_of
 from imagenet.runtime.compat import mx
 
@@ -24,7 +23,7 @@ def read_int8_description(prefix):
     path = int8_files(prefix)[2]
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
-        return {name: description[name] for name in ('network', 'files', 'classes')}
+        return {name: description[name] for name in ('network', 'input', 'files', 'classes')}
     except OSError as error:
         raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); run --mode calibrate') from None
     except (ValueError, KeyError, TypeError):
@@ -58,17 +57,3 @@ def load_int8(prefix, wanted):
 
 def _shown(value):
     return ','.join(map(str, value)) if isinstance(value, list) else value
-
-
-def names_of_classes(source, folders, num_classes):
-    """Return the names of a loaded network's classes.
-
-    An int8 network stores its names. Others use those in the folder of their file, those of the data, or ImageNet's.
-
-    Args:
-        source: a `LoadedNetwork`.
-        folders: folders of the data.
-    """
-    if source.int8_prefix is not None:
-        return read_int8_description(source.int8_prefix)['classes']
-    return find_class_names([source.path.parent, *folders], num_classes)

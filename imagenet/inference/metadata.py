@@ -42,3 +42,17 @@ def describe_input(layout, evaluation, names):
         'output': 'logits, one for each class',
         'classes': names,
     }
+
+
+def described_options(description):
+    """Return the options that the JSON of an exported or quantized network gives, as `read_description` does."""
+    network, image = description['network'], description['input']
+    graph = {name: value for name, value in network.items() if name != 'input_layout'}
+    return {
+        **graph,
+        'image_shape': tuple(network['image_shape']),
+        'data_val_resize': image['shorter_side'],
+        'rgb_mean': tuple(image['mean']),
+        'rgb_std': tuple(image['std']),
+        'classes': description['classes'],
+    }

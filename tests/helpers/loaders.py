@@ -9,7 +9,7 @@ import numpy as np
 import dali
 import data
 from imagenet.common.modes import Mode
-from imagenet.common.options import with_changes
+from imagenet.common.options import with_changes, with_defaults
 from imagenet.input_pipeline import mxnet_backend
 from imagenet.runtime.compat import mx
 
@@ -24,6 +24,7 @@ def make_args(folder=None, backend='mxnet', **changes):
     dali.add_dali_args(parser)
     mxnet_backend.add_mxnet_data_args(parser)
     args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32', '--data-backend', backend])
+    args = with_defaults(args, data.INPUT_DEFAULTS)
     if folder:
         args.data_train, args.data_val = folder / 'train.rec', folder / 'val.rec'
     settings = {

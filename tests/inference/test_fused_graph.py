@@ -5,17 +5,17 @@ import pytest
 
 from helpers.networks import random_arrays
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
-from imagenet.common.options import with_changes
+from imagenet.common.options import with_changes, with_defaults
 from imagenet.inference import fused_graph
 from imagenet.inference.fused_graph import example_images, fuse, relative_difference
 from imagenet.runtime.compat import mx
-from models import allocate, build_unfused, get_model, model_options
+from models import MODEL_DEFAULTS, allocate, build_unfused, get_model, model_options
 from train import parse_args
 
 
 def options(path, **changes):
     network = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 64, 64), 'input_layout': 'NHWC'}
-    args = parse_args(['--load', str(path), '--fuse-bn-relu', '1'])
+    args = with_defaults(parse_args(['--load', str(path), '--fuse-bn-relu', '1']), MODEL_DEFAULTS)
     return with_changes(args, **{**network, **changes})
 
 

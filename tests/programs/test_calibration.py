@@ -134,7 +134,7 @@ class TestBadInput:
     def test_another_network(self, int8, small_data, tmp_path):
         options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)
         result = call_here('./runner', *SMALL, *options, '--num-layers', '34')
-        assert_user_error(result, 'int8 file of another network', '--num-layers 34 instead of 18')
+        assert_user_error(result, 'parameters of another network', '--num-layers 34 instead of 18')
 
     def test_damaged_and_missing_files(self, int8, small_data, tmp_path):
         command = ('./runner', *SMALL, '--mode', 'val', '--data-root', small_data, '--workspace', tmp_path, '--load')

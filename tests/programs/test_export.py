@@ -14,12 +14,10 @@ from imagenet.input_pipeline.transforms import load_image
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 from models import build_unfused
-from train import parse_args
+from train import complete_network, parse_args
 
 # Run in one pytest worker, so that shared fixtures are made only once.
 pytestmark = pytest.mark.xdist_group('export')
-# `helpers.commands.SMALL` as options of train.py.
-SMALL_NETWORK = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '--num-classes', '10')
 ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
 
 
@@ -35,7 +33,7 @@ def exported(trained, small_data, tmp_path_factory):
 @pytest.fixture(scope='module')
 def images_and_logits(trained, small_tree):
     """Seven images of digits, and the logits that the checkpoint's unfused network computes for them."""
-    args = parse_args([*SMALL_NETWORK, '--load', str(trained / 'model_best.params')])
+    args, _ = complete_network(parse_args(['--load', str(trained / 'model_best.params')]))
     paths = sorted((small_tree / 'val').glob('*/*'))[::10]
     images = np.concatenate([load_image(path, args) for path in paths])
     return images, build_unfused(args)(mx.nd.array(images)).asnumpy()

@@ -6,3 +6,13 @@ def _canonical_name(name, expected):
     *parents, own_place, leaf = name.replace('.bn.', '.').split('.')
     candidates = ('.'.join((*parents, own_place, leaf)), '.'.join((*parents, leaf)))
     return next((candidate for candidate in candidates if candidate in expected), name)
+
+
+def describe_original(names):
+    """Return what the names in a file of the original show about its network, in the form of `read_description`.
+
+    Its Xception pads the first two convolutions, unlike the paper's.
+    """
+    is_original = any(name.startswith('_net.') or name == 'features.1.0.gamma' for name in names)
+    is_xception = any(name.endswith('features.4.shortcut.0.weight') for name in names)
+    return {'arch': 'xception_padded'} if is_original and is_xception else {}

@@ -1,0 +1,69 @@
+"""`--load`: a file describes its network, so that a user need not."""
+
+import shutil
+
+import pytest
+
+from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
+from imagenet.checkpoints.parameters import read_arrays, write_arrays
+from imagenet.reporting.report_file import read_report
+
+# Run in one pytest worker, so that shared fixtures are made only once.
+pytestmark = pytest.mark.xdist_group('export')
+
+
+def validate(load, data, workspace, *options):
+    """Validate a network; return the metrics, without times, and the output."""
+    command = ('./runner', '--mode', 'val', '--load', load, '--data-root', data, '--workspace', workspace, '-b', '16')
+    output = succeed_here(*command, *options)
+    metrics = read_report(workspace / 'report.json')['metrics']
+    return {name: metrics[name] for name in ('val.loss', 'val.top1', 'val.top5')}, output
+
+
+@pytest.fixture
+def undescribed(trained, tmp_path):
+    """The trained network in a file without a description, as earlier versions wrote it."""
+    write_arrays(tmp_path / 'old.params', read_arrays(trained / 'model_best.params'))
+    return tmp_path / 'old.params'
+
+
+def test_file_describes_its_network(trained, small_data, tmp_path):
+    best = trained / 'model_best.params'
+    found, output = validate(best, small_data, tmp_path)
+    assert found == validate(best, small_data, tmp_path, *SMALL)[0]
+    assert 'val on 1 x 1 cpu, resnetv15-18, float32' in output
+    assert 'assuming' not in output
+
+
+def test_file_knows_the_names_of_its_classes(trained, small_tree, tmp_path):
+    load = shutil.copy(trained / 'model_best.params', tmp_path)
+    image = min((small_tree / 'val' / '3_three').iterdir())
+    shown = succeed_here('./runner', '--mode', 'pred', '--load', load, '--data-pred', image)
+    assert {line.split()[-1] for line in shown.splitlines()} == {path.name for path in (small_tree / 'val').iterdir()}
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'found'),
+    [('--arch', 'resnetv1', 'resnetv15'), ('--num-layers', '50', '18'), ('--num-classes', '1000', '10')],
+)
+def test_another_network_is_refused(trained, small_data, tmp_path, option, value, found):
+    best = trained / 'model_best.params'
+    result = call_here('./runner', '--mode', 'val', '--load', best, '--data-root', small_data, option, value)
+    assert_user_error(result, f'--load {best}: parameters of another network: {option} {value} instead of {found}')
+
+
+def test_file_without_a_description(undescribed, trained, small_data, tmp_path):
+    found, output = validate(undescribed, small_data, tmp_path, *SMALL)
+    assert f'--load {undescribed} does not describe its network: assuming resnetv15-18' in output
+    assert found == validate(trained / 'model_best.params', small_data, tmp_path)[0]
+
+
+def test_other_images_are_noted(trained, small_data, tmp_path):
+    _, output = validate(trained / 'model_best.params', small_data, tmp_path, '--image-shape', '3,40,40')
+    assert 'was trained for: --image-shape 3,40,40 instead of 3,32,32' in output
+
+
+def test_validation_of_random_weights_is_noted(tmp_path):
+    command = ('./runner', '--mode', 'val', *SMALL, '--data-backend', 'synthetic', '--num-classes', '10')
+    output = succeed_here(*command, '--benchmark-iters', '1', '--workspace', tmp_path)
+    assert 'without --load, the network has random weights: only its speed is meaningful' in output
