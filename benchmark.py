@@ -31,6 +31,10 @@ PERCENTILES = tuple(f'latency_{percentile}' for percentile in (50, 90, 95, 99, 1
 # The metrics of each phase. Percentiles of training are left out, because they include waiting for data.
 METRICS = {'train': ('total_ips', 'latency_avg'), 'val': ('total_ips', 'latency_avg', *PERCENTILES)}
 SECONDS_TO_END = 15
+# Options of runner that determine where a run writes its report and what it measures, and what to do instead.
+SET_HERE = ('--workspace', '--report', '--save-frequency', '--no-resume', '--run-epochs', '--begin-epoch')
+SET_HERE += ('--early-stop-top1', '--test-io', '--check', '--check-only')
+OWN_OPTIONS = {'--batch-size': 'use -b', '--num-epochs': 'use -e', **dict.fromkeys(SET_HERE, 'leave it out')}
 
 
 class RunFailedError(Exception):
@@ -50,8 +54,10 @@ def parse_args(argv=None):
         '-b', '--batch-sizes', type=numbers, required=True, help='images per device and step, such as 32,64,128'
     )
     parser.add_argument('-i', '--benchmark-iters', type=int, default=100, help='steps per epoch (default: %(default)s)')
-    parser.add_argument('-e', '--epochs', type=int, default=1, help='measured epochs (default: %(default)s)')
-    parser.add_argument('-w', '--warmup', type=int, default=0, help='warm-up epochs before them (default: 0)')
+    parser.add_argument('-e', '--epochs', type=int, default=1, help='epochs, warm-up included (default: %(default)s)')
+    parser.add_argument(
+        '-w', '--warmup', type=int, default=0, help='epochs that are not measured, the first ones (default: 0)'
+    )
     parser.add_argument(
         '--timeout', type=float, default=math.inf, help='seconds that one run may take (default: no limit)'
     )
@@ -84,12 +90,21 @@ def check_args(args):
             raise UserError(
                 f'{option} {",".join(map(str, values))}: must be at least {least}, and no number may repeat'
             )
+    if not args.warmup < args.epochs:
+        raise UserError(f'-w {args.warmup}: must be less than -e {args.epochs}, so that an epoch is left to measure')
     if not args.timeout > 0:
         raise UserError(f'--timeout {args.timeout:g}: must be more than 0 seconds')
     for option in ('output', 'markdown', 'plot'):
         path = getattr(args, option)
         if path is not None and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
             raise UserError(f'--{option} {path}: no such folder, or it is not writable; choose another one')
+
+
+def check_others(argv):
+    """Raise `UserError` for an option of runner that benchmark.py sets itself. In a recipe, it has no effect."""
+    for option in (text.split('=')[0] for text in argv):
+        if option in OWN_OPTIONS:
+            raise UserError(f'{option}: benchmark.py sets this option of runner itself; {OWN_OPTIONS[option]}')
 
 
 def metric_keys(mode):
@@ -100,10 +115,13 @@ def metric_keys(mode):
 def run_command(args, others, ngpus, batch_size, workspace):
     """Return the command of one run."""
     executable = args.executable if args.executable != './runner' else str(PROJECT / 'runner')
-    options = {'-n': ngpus, '-b': batch_size, '-e': args.warmup + args.epochs, '--mode': args.mode}
+    options = {'-n': ngpus, '-b': batch_size, '-e': args.epochs, '--mode': args.mode}
     options.update({'--benchmark-iters': args.benchmark_iters, '--save-frequency': 0, '--workspace': workspace})
     pairs = [str(part) for pair in options.items() for part in pair]
-    return [*shlex.split(executable), *pairs, *others]
+    # The accuracy of a training that ends after some steps means nothing.
+    flags = ['--no-metrics'] if args.mode.trains else []
+    # The last ones count.
+    return [*shlex.split(executable), *others, *pairs, *flags]
 
 
 def measure(args, others, ngpus, batch_size):
@@ -209,6 +227,7 @@ def main():
         use_environment('tabulate', 'rich', 'jsonschema', 'matplotlib')
         args, others = parse_args()
         check_args(args)
+        check_others(sys.argv[1:])
         args = with_changes(args, mode=Mode.VAL if args.only_inference else args.mode)
         if args.dry_run:
             print_dry_runs(args, others)

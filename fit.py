@@ -141,7 +141,7 @@ def fit(run):
             finish_epoch(run, results)
         finish_writing(run)
     run.profiler.finish()
-    run.log.metrics((), run_summary(results))
+    run.log.metrics((), run_summary(run.report.metrics))
     if not is_finished(args, progress):
         run.log.info(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command resumes it')
 
@@ -359,7 +359,7 @@ def evaluate(args, net, data, log, report, profiler):
         if distributed.rank() == 0:
             report.save(args.workspace / args.report)
     profiler.finish()
-    log.metrics((), run_summary(results))
+    log.metrics((), run_summary(report.metrics))
 
 
 def read_only(args, data, log):

@@ -7,11 +7,15 @@ from pathlib import Path
 
 METRIC_UNITS = {
     'train.loss': None,
+    'train.top1': None,
+    'train.top5': None,
     'train.ips': 'images/s',
     'train.lr': None,
     'train.comm_share': None,
+    'val.loss': None,
     'val.accuracy': None,
     'val.top_k_accuracy_5': None,
+    'ema.loss': None,
     'ema.accuracy': None,
     'ema.top_k_accuracy_5': None,
     'val.ips': 'images/s',

@@ -1,4 +1,21 @@
-"""What is logged per step and per epoch: lines for people, the progress bar, DLLogger's metrics."""
+"""What is logged per step, per epoch and per run: lines for people, the progress bar, DLLogger's metrics."""
+
+import statistics
+
+LATENCIES = tuple(f'val.latency_{name}' for name in ('avg', '50', '90', '95', '99', '100'))
+# The report's names of the metrics that are logged, and DLLogger's.
+DLLOGGER_NAMES = {
+    **{name: name for name in ('train.loss', 'train.top1', 'train.top5')},
+    'train.total_ips': 'train.ips',
+    'train.comm_share': 'train.comm_share',
+    **{
+        f'{phase}.{name}': f'{phase}.{logged}'
+        for phase in ('val', 'ema')
+        for name, logged in (('loss', 'loss'), ('top1', 'accuracy'), ('top5', 'top_k_accuracy_5'))
+    },
+    'val.total_ips': 'val.ips',
+    **{name: name for name in LATENCIES},
+}
 
 
 def show_step(run, epoch, iteration, steps, recent, learning_rate, bar):
@@ -42,31 +59,35 @@ class RecentSteps:
         return values
 
 
-def run_summary(results):
-    """Return the last epoch's metrics under DLLogger's names."""
-    summary = {}
-    if 'train' in results:
-        train = results['train']
-        summary.update({'train.loss': train['loss']} if 'loss' in train else {})
-        summary['train.ips'] = train['total_ips']
-        summary.update({'train.comm_share': train['comm_share']} if 'comm_share' in train else {})
-    for phase in ('val', 'ema'):
-        if phase in results:
-            values = results[phase]
-            summary[f'{phase}.accuracy'], summary[f'{phase}.top_k_accuracy_5'] = values['top1'], values['top5']
-    if 'val' in results:
-        summary['val.ips'] = results['val']['total_ips']
-        summary.update({f'val.{name}': value for name, value in results['val'].items() if name.startswith('latency_')})
-    return summary
+def epoch_summary(results):
+    """Return an epoch's metrics, given by phase, under DLLogger's names."""
+    values = {f'{phase}.{name}': value for phase, metrics in results.items() for name, value in metrics.items()}
+    return {DLLOGGER_NAMES[name]: values[name] for name in DLLOGGER_NAMES if name in values}
+
+
+def run_summary(metrics):
+    """Return what a whole run achieved, under DLLogger's names.
+
+    This is the smallest loss, the best accuracy, and the mean of every other metric over the epochs.
+
+    Args:
+        metrics: of a `Report`: a list per name with one value per epoch.
+    """
+    reduce = {'loss': min, 'top1': max, 'top5': max}
+    return {
+        DLLOGGER_NAMES[name]: reduce.get(name.split('.')[1], statistics.fmean)(metrics[name])
+        for name in DLLOGGER_NAMES
+        if name in metrics
+    }
 
 
 def log_epoch(log, epoch, num_epochs, results):
-    log.metrics((epoch,), run_summary(results), epoch + 1)
+    log.metrics((epoch,), epoch_summary(results), epoch + 1)
     parts = [f'epoch {epoch + 1}/{num_epochs}']
     for phase, values in results.items():
         shown = [f'{values["total_ips"]:.1f} images/s']
         if 'loss' in values:
-            shown = [f'loss {values["loss"]:.4f}', f'top-1 {values["top1"]!r}', f'top-5 {values["top5"]!r}', *shown]
+            shown = [f'loss {values["loss"]:.4f}', f'top-1 {values["top1"]:.4f}', f'top-5 {values["top5"]:.4f}', *shown]
         if 'comm_share' in values:
             shown.append(f'communication {100 * values["comm_share"]:.1f} % of a step')
         parts.append(f'{phase}: {", ".join(shown)}')

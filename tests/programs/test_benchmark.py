@@ -90,8 +90,31 @@ def test_sweep_measures_what_the_runs_report(tmp_path):
 
 
 def test_recipe_passes_through(tmp_path):
-    (tmp_path / 'recipe.args').write_text('--mixup 0.2 -e 7\n')
-    assert '--mixup 0.2' in succeed(*benchmark('-b', '8', f'@{tmp_path}/recipe.args', '--dry-run'))
+    (tmp_path / 'recipe.args').write_text('--mixup 0.2 --num-epochs 7 --workspace elsewhere\n')
+    command = succeed(*benchmark('-b', '8', f'@{tmp_path}/recipe.args', '-e', '3', '-w', '1', '--dry-run'))
+    assert '--mixup 0.2' in command
+    assert '--num-epochs 3' in command
+    assert '--num-epochs 7' not in command
+    assert command.index('--workspace elsewhere') < command.index('--workspace WORKSPACE')
+
+
+@pytest.mark.parametrize(('mode', 'is_left_out'), [('train', True), ('train_val', True), ('val', False)])
+def test_training_is_measured_without_metrics(mode, is_left_out):
+    assert ('--no-metrics' in succeed(*benchmark('-b', '8', '--mode', mode, '--dry-run'))) == is_left_out
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('--workspace', 'here'), '--workspace: benchmark.py sets this option of runner itself; leave it out'),
+        (('--workspace=here',), '--workspace: benchmark.py'),
+        (('--batch-size', '4'), '--batch-size: benchmark.py sets this option of runner itself; use -b'),
+        (('--num-epochs', '4'), '--num-epochs: benchmark.py sets this option of runner itself; use -e'),
+        (('-e', '2', '-w', '2'), '-w 2: must be less than -e 2'),
+    ],
+)
+def test_options_that_a_sweep_sets(options, message):
+    assert_user_error(call(*benchmark('-b', '8', *options)), message)
 
 
 def test_inference_needs_no_checkpoint(tmp_path):
@@ -105,7 +128,7 @@ def test_inference_needs_no_checkpoint(tmp_path):
 
 
 def test_warmup_is_left_out_and_speeds_are_averaged_by_time(tmp_path, stand_in):
-    options = ('-b', '1', '-e', '2', '-w', '1', '--mode', 'train', '--executable', stand_in())
+    options = ('-b', '1', '-e', '3', '-w', '1', '--mode', 'train', '--executable', stand_in())
     succeed(*benchmark(*options, '-o', tmp_path / 'out.json'))
     values = results(tmp_path / 'out.json')['metrics']['1']['1']
     assert values['train.total_ips'] == pytest.approx(2 / (1 / 100 + 1 / 300))

@@ -12,6 +12,7 @@ from helpers.commands import (
     succeed_here,
     training,
 )
+from imagenet.reporting.epoch_summary import run_summary
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime.compat import mx
 
@@ -66,8 +67,11 @@ def test_dllogger_lines_of_a_run(trained):
     assert [line['step'] for line in logged if len(line['step']) == 1] == [[0], [1]]
     assert logged[-1]['step'] == []
     report = read_report(trained / 'report.json')
-    assert logged[-1]['data']['val.accuracy'] == report['metrics']['val.top1'][-1]
-    assert logged[-1]['data']['train.loss'] == report['metrics']['train.loss'][-1]
+    for values, epoch in ((logged[-2]['data'], -1), (logged[-3]['data'], -2)):
+        assert values['val.accuracy'] == report['metrics']['val.top1'][epoch]
+        assert values['val.loss'] == report['metrics']['val.loss'][epoch]
+        assert values['train.top1'] == report['metrics']['train.top1'][epoch]
+    assert logged[-1]['data'] == run_summary(report['metrics'])
 
 
 @pytest.mark.only_on_cpu('must exactly match a run on a CPU')

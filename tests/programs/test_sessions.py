@@ -139,8 +139,11 @@ class TestOptions:
         succeed_here(*resumable(small_data, tmp_path, '-e', '1', '--tensorboard', tmp_path / 'board'))
         (events,) = (tmp_path / 'board').iterdir()
         content = events.read_bytes()
-        for name in (b'train.loss', b'train.lr', b'epoch/val.accuracy', b'epoch/ema.accuracy'):
-            assert name in content
+        for name in ('train.loss', 'train.lr', 'epoch/train.loss', 'epoch/train.top1', 'epoch/train.top5'):
+            assert name.encode() in content
+        for name in ('loss', 'accuracy', 'top_k_accuracy_5'):
+            assert f'epoch/val.{name}'.encode() in content
+            assert f'epoch/ema.{name}'.encode() in content
 
     @pytest.mark.parametrize(
         ('options', 'message'),
