@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from imagenet.checkpoints.manifest import TrainingProgress, read_manifest
 from imagenet.common.errors import UserError
-from imagenet.common.options import as_json
+from imagenet.common.options import as_json, as_text, option_name
 from imagenet.runtime import distributed
 
 # These must equal the checkpoint's: otherwise the network's parameters or the optimizer's state would not fit.
@@ -56,7 +56,7 @@ def compare_options(progress, options, path):
 
     def differences(names):
         return [
-            f'--{name.replace("_", "-")} {options[name]} instead of {progress.options[name]}'
+            f'{option_name(name)} {as_text(options[name])} instead of {as_text(progress.options.get(name))}'
             for name in names
             if progress.options.get(name) != as_json(options[name])
         ]
