@@ -14,13 +14,15 @@ from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, comma_separated, integer, number, pick
+from imagenet.common.options import LARGEST_SIDE, ArgumentParser, comma_separated, integer, number, pick
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, start_mixed_precision
 from imagenet.runtime.layouts import LAYOUTS
+
+MOST_CLASSES = 1_000_000
 
 
 def add_model_args(parser):
@@ -29,19 +31,19 @@ def add_model_args(parser):
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
         '--num-layers',
-        type=int,
+        type=integer(at_least=1),
         default=50,
         help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) (default: %(default)s)',
     )
     group.add_argument(
         '--num-groups',
-        type=integer(at_least=1),
+        type=integer(1, 1024),
         default=32,
         help='groups of a ResNeXt, each 4 channels wide (default: %(default)s)',
     )
     group.add_argument(
         '--num-classes',
-        type=integer(at_least=1),
+        type=integer(1, MOST_CLASSES),
         help='number of classes (default: that of the checkpoint of --load, else that of the data set, else 1000)',
     )
     group.add_argument(
@@ -221,7 +223,12 @@ def _with_values(net, args, devices):
 def main():
     parser = ArgumentParser(description='Describes a network.')
     parser.add_argument('--summary', action='store_true', help='print the layers of the network')
-    parser.add_argument('--image-shape', type=comma_separated(int), default=(3, 224, 224), help='(default: 3,224,224)')
+    parser.add_argument(
+        '--image-shape',
+        type=comma_separated(integer(1, LARGEST_SIDE)),
+        default=(3, 224, 224),
+        help='(default: 3,224,224)',
+    )
     parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu', help='(default: %(default)s)')
     add_model_args(parser)
     args = parser.parse_args()

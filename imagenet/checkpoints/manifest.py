@@ -1,5 +1,6 @@
 """The manifest of a checkpoint: the progress of a run, and the files that belong to it."""
 
+import glob
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -106,15 +107,15 @@ def write_checkpoint(path, progress, parts):
     described = {name: {'file': file.name, 'sha256': file_sha256(file)} for name, file in files.items()}
     text = json.dumps({'format': FORMAT, **asdict(progress), 'parts': described}) + '\n'
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
-    for file in path.parent.glob(f'{stem}_*.params'):
+    for file in path.parent.glob(f'{glob.escape(stem)}_*.params'):
         if file not in files.values():
             file.unlink()
 
 
 def remove_leftovers(workspace, prefix):
     """Remove what a killed run was writing: temporary files, and parts that no manifest names yet."""
-    stem = f'{prefix}_resume'
-    for path in workspace.glob(f'.{prefix}_*'):
+    stem = glob.escape(f'{prefix}_resume')
+    for path in workspace.glob(f'.{glob.escape(prefix)}_*'):
         path.unlink()
     manifest = manifest_path(workspace, prefix)
     if not manifest.exists():

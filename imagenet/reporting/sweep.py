@@ -224,7 +224,7 @@ def plot(sweep, output):
     figure, all_axes = import_pyplot().subplots(
         1, len(panels), figsize=(5.5 * len(panels), 4.5), constrained_layout=True
     )
-    figure.suptitle(f'{sweep.model}, {sweep.environment.get("machine", "")}', parse_math=False)
+    figure.suptitle(f'{printable(sweep.model)}, {sweep.environment.get("machine", "")}', parse_math=False)
     for axes, (over, ending) in zip(all_axes, panels):
         for name in sweep.metric_keys:
             if name.endswith(ending):
