@@ -16,12 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, comma_separated, with_changes
+from imagenet.common.options import ArgumentParser, comma_separated, integer, with_changes
 from imagenet.common.virtualenv import find_python, use_environment
 from imagenet.reporting.report_file import PHASES, read_report
 from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
@@ -46,17 +47,21 @@ def parse_args(argv=None):
         description='Runs `runner` for every combination of device count and batch size, and collects the '
         'measurements. Unknown options are passed to runner. An interrupted sweep resumes where it stopped.'
     )
-    numbers = comma_separated(int)
+    numbers, count = comma_separated(integer(at_least=1)), integer(at_least=1)
     parser.add_argument(
         '-n', '--ngpus', type=numbers, default=(1,), help='numbers of devices, such as 1,2,4 (default: 1)'
     )
     parser.add_argument(
         '-b', '--batch-sizes', type=numbers, required=True, help='images per device and step, such as 32,64,128'
     )
-    parser.add_argument('-i', '--benchmark-iters', type=int, default=100, help='steps per epoch (default: %(default)s)')
-    parser.add_argument('-e', '--epochs', type=int, default=1, help='epochs, warm-up included (default: %(default)s)')
+    parser.add_argument('-i', '--benchmark-iters', type=count, default=100, help='steps per epoch (default: 100)')
+    parser.add_argument('-e', '--epochs', type=count, default=1, help='epochs, warm-up included (default: %(default)s)')
     parser.add_argument(
-        '-w', '--warmup', type=int, default=0, help='epochs that are not measured, the first ones (default: 0)'
+        '-w',
+        '--warmup',
+        type=integer(at_least=0),
+        default=0,
+        help='epochs that are not measured, the first ones (default: 0)',
     )
     parser.add_argument(
         '--timeout', type=float, default=math.inf, help='seconds that one run may take (default: no limit)'
@@ -78,20 +83,16 @@ def parse_args(argv=None):
 
 
 def check_args(args):
-    """Raise `UserError` for numbers out of range, and for files that cannot be written."""
-    for option, values, least in (
-        ('-n', args.ngpus, 1),
-        ('-b', args.batch_sizes, 1),
-        ('-i', (args.benchmark_iters,), 1),
-        ('-e', (args.epochs,), 1),
-        ('-w', (args.warmup,), 0),
-    ):
-        if min(values) < least or len(set(values)) < len(values):
-            raise UserError(
-                f'{option} {",".join(map(str, values))}: must be at least {least}, and no number may repeat'
-            )
+    """Raise `UserError` for numbers that repeat or contradict each other, and for what cannot be run or written."""
+    for option, values in (('-n', args.ngpus), ('-b', args.batch_sizes)):
+        if len(set(values)) < len(values):
+            raise UserError(f'{option} {",".join(map(str, values))}: no number may repeat')
     if not args.warmup < args.epochs:
         raise UserError(f'-w {args.warmup}: must be less than -e {args.epochs}, so that an epoch is left to measure')
+    try:
+        shlex.split(args.executable)
+    except ValueError as error:
+        raise UserError(f'--executable {args.executable}: not a command ({error})') from None
     if not args.timeout > 0:
         raise UserError(f'--timeout {args.timeout:g}: must be more than 0 seconds')
     for option in ('output', 'markdown', 'plot'):
@@ -153,12 +154,17 @@ def run(command, timeout):
     """
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors='backslashreplace',
+            start_new_session=True,
         )
     except OSError as error:
         raise UserError(f'--executable {command[0]}: cannot run this ({error.strerror})') from None
     try:
-        _, errors = process.communicate(timeout=None if timeout == math.inf else timeout)
+        _, errors = process.communicate(timeout=None if timeout == math.inf else min(timeout, threading.TIMEOUT_MAX))
     except subprocess.TimeoutExpired:
         end(process)
         raise RunFailedError(f'took more than {timeout:g} s') from None

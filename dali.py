@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import integer
+from imagenet.common.options import MOST_THREADS, integer
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches
@@ -39,16 +39,16 @@ def add_dali_args(parser):
     )
     threads = 'or the number of its cores if that is less'
     group.add_argument(
-        '--dali-threads', type=integer(at_least=1), help=f'threads per process in training (default: 3, {threads})'
+        '--dali-threads', type=integer(1, MOST_THREADS), help=f'threads per process in training (default: 3, {threads})'
     )
     group.add_argument(
         '--dali-validation-threads',
-        type=integer(at_least=1),
+        type=integer(1, MOST_THREADS),
         help=f'threads per process in validation (default: 10, {threads})',
     )
     group.add_argument(
         '--dali-prefetch-queue',
-        type=integer(at_least=1),
+        type=integer(1, 100),
         default=2,
         help='batches to prepare in advance (default: %(default)s)',
     )
@@ -61,19 +61,19 @@ def add_dali_args(parser):
     )
     group.add_argument(
         '--dali-nvjpeg-memory-padding',
-        type=integer(at_least=0),
+        type=integer(0, 65536),
         default=64,
         help='dali-gpu: memory in MiB that the decoder reserves on the host and on the GPU (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-width-hint',
-        type=integer(at_least=0),
+        type=integer(0, 65535),
         default=5980,
         help='dali-gpu: width of the largest image for which the decoder reserves memory (default: %(default)s)',
     )
     group.add_argument(
         '--dali-nvjpeg-height-hint',
-        type=integer(at_least=0),
+        type=integer(0, 65535),
         default=6430,
         help='dali-gpu: height of this image (default: %(default)s)',
     )

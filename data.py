@@ -11,7 +11,7 @@ import dali
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import comma_separated, integer, number, option_name, pick
+from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, pick
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
 from imagenet.input_pipeline import mxnet_backend, synthetic_backend
@@ -45,18 +45,18 @@ def add_data_args(parser):
     )
     group.add_argument(
         '--image-shape',
-        type=comma_separated(int),
+        type=comma_separated(integer(1, LARGEST_SIDE)),
         help="channels, height and width of the network's input, in this order for every layout; a fourth channel is "
         f'filled with zeros ({default} 3,224,224)',
     )
     group.add_argument(
         '--rgb-mean',
-        type=comma_separated(float),
+        type=comma_separated(number(at_least=-1e6, at_most=1e6)),
         help=f'mean of the channels (0 to 255), which is subtracted ({default} 123.68,116.779,103.939)',
     )
     group.add_argument(
         '--rgb-std',
-        type=comma_separated(float),
+        type=comma_separated(number(at_least=-1e6, at_most=1e6)),
         help=f'standard deviation that the channels are divided by ({default} 58.393,57.12,57.375)',
     )
     group.add_argument(
@@ -66,7 +66,7 @@ def add_data_args(parser):
     )
     group.add_argument(
         '--data-val-resize',
-        type=integer(at_least=1),
+        type=integer(1, LARGEST_SIDE),
         help=f'shorter side of an evaluation image before the center crop ({default} 256)',
     )
     return group
@@ -81,7 +81,7 @@ def add_augmentation_args(parser):
         default=1,
         help='flip half of the images horizontally (default: %(default)s)',
     )
-    area, ratio = number(above=0, at_most=1), number(above=0)
+    area, ratio = number(above=0, at_most=1), number(at_least=0.001, at_most=1000)
     for name, kind, text in (
         (
             'min-random-area',

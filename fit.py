@@ -8,7 +8,7 @@ from imagenet.checkpoints.manifest import TrainingProgress
 from imagenet.checkpoints.saver import CheckpointSaver
 from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.common.modes import Mode
-from imagenet.common.options import integer, number, pick
+from imagenet.common.options import MOST_IMAGES, integer, number, pick
 from imagenet.reporting.epoch_summary import RecentSteps, log_epoch, run_summary, show_step
 from imagenet.reporting.report_file import Report
 from imagenet.runtime import distributed
@@ -40,7 +40,10 @@ def add_fit_args(parser):
         '--seed', type=integer(0, 2**31 - 1), help='makes a CPU run repeatable (default: drawn, and written to the log)'
     )
     group.add_argument(
-        '--batch-size', type=integer(at_least=1), default=192, help='images in a step, over all processes and devices'
+        '--batch-size',
+        type=integer(1, MOST_IMAGES),
+        default=192,
+        help='images in a step, over all processes and devices',
     )
     group.add_argument(
         '--num-epochs', type=integer(at_least=1), default=90, help='length of the run (default: %(default)s)'

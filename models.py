@@ -14,13 +14,15 @@ from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, comma_separated, integer, number, pick
+from imagenet.common.options import LARGEST_SIDE, ArgumentParser, comma_separated, integer, number, pick
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, start_mixed_precision
 from imagenet.runtime.layouts import LAYOUTS
+
+MOST_CLASSES = 1_000_000
 
 
 def add_model_args(parser):
@@ -29,16 +31,16 @@ def add_model_args(parser):
     group.add_argument('--arch', choices=tuple(ARCHITECTURES), help=f'({default} resnetv15)')
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
-        '--num-layers', type=int, help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) ({default} 50)'
+        '--num-layers',
+        type=integer(at_least=1),
+        help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) ({default} 50)',
     )
     group.add_argument(
-        '--num-groups',
-        type=integer(at_least=1),
-        help=f'groups of a ResNeXt, each 4 channels wide ({default} 32)',
+        '--num-groups', type=integer(1, 1024), help=f'groups of a ResNeXt, each 4 channels wide ({default} 32)'
     )
     group.add_argument(
         '--num-classes',
-        type=integer(at_least=1),
+        type=integer(1, MOST_CLASSES),
         help=f'number of classes ({default} that of the data set, else 1000)',
     )
     group.add_argument('--batchnorm-eps', type=number(above=0, below=1), help=f'batch norm epsilon ({default} 1e-5)')
@@ -76,6 +78,8 @@ def add_model_args(parser):
 
 def check_model(arch, num_layers, image_shape):
     """Raise `UserError` if the network cannot be built."""
+    if arch not in ARCHITECTURES:
+        raise UserError(f'--arch {arch}: must be one of {", ".join(ARCHITECTURES)}')
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
         allowed = ', '.join(map(str, architecture.depths))
@@ -228,7 +232,12 @@ def _with_values(net, args, devices):
 def main():
     parser = ArgumentParser(description='Describes a network.')
     parser.add_argument('--summary', action='store_true', help='print the layers of the network')
-    parser.add_argument('--image-shape', type=comma_separated(int), default=(3, 224, 224), help='(default: 3,224,224)')
+    parser.add_argument(
+        '--image-shape',
+        type=comma_separated(integer(1, LARGEST_SIDE)),
+        default=(3, 224, 224),
+        help='(default: 3,224,224)',
+    )
     parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu', help='(default: %(default)s)')
     add_model_args(parser)
     args = parser.parse_args()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
+from imagenet.common.text import printable, shortened
 from imagenet.common.virtualenv import use_environment
 from imagenet.reporting.figures import import_pyplot, save_figure
 from imagenet.reporting.report_file import PHASES, read_report
@@ -37,7 +38,7 @@ def in_order(names):
 
 
 def shown(value):
-    return f'{value:.5g}' if value < 1000 else f'{value:.1f}'
+    return f'{value:.1f}' if 1000 <= value < 1e9 else f'{value:.5g}'
 
 
 def columns_of(reports):
@@ -66,9 +67,9 @@ def show(report):
         for epoch in range(epochs)
     ]
     lines = [
-        f'{report["model"]} on {_count(report["ngpus"], "device")}, '
+        f'{printable(report["model"])} on {_count(report["ngpus"], "device")}, '
         f'{_count(epochs, "epoch")} in {report["total_duration"]:.1f} s',
-        ' '.join(report['cmd']),
+        printable(' '.join(report['cmd'])),
         '',
         tabulate(rows, headers=['epoch', *columns], disable_numparse=True, stralign='right'),
     ]
@@ -92,13 +93,14 @@ def compare(paths, reports):
             values = [FUNCTIONS[kind](name, report['metrics'].get(name, [math.nan])) for report in reports]
             rows.append([f'{kind} {name}', *_beside_the_first(name, values)])
     alignment = ['left', *['right'] * len(paths)]
-    return tabulate(rows, headers=['', *map(str, paths)], disable_numparse=True, colalign=alignment)
+    return tabulate(rows, headers=['', *map(printable, paths)], disable_numparse=True, colalign=alignment)
 
 
 def _beside_the_first(name, values):
     """Yield the values as text, and speeds with their ratio to the first."""
     for value in values:
-        ratio = f' ({value / values[0]:.2f}x)' if name.endswith('.total_ips') and value is not values[0] else ''
+        has_ratio = name.endswith('.total_ips') and value is not values[0] and values[0] > 0
+        ratio = f' ({value / values[0]:.2f}x)' if has_ratio else ''
         yield '' if math.isnan(value) else shown(value) + ratio
 
 
@@ -167,10 +169,10 @@ def plot(paths, reports, output):
     """Draw curves over epochs to a file, with a color for each metric, or for each run if there are several."""
     figure, grid = import_pyplot().subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     models = ', '.join(dict.fromkeys(report['model'] for report in reports))
-    figure.suptitle(models if len(paths) > 1 else f'{models}: {paths[0]}', parse_math=False)
+    figure.suptitle(_as_label(models if len(paths) > 1 else f'{models}: {paths[0]}'))
     for axes, (title, label, names) in zip(grid.flat, PANELS):
         for number, (path, report) in enumerate(zip(paths, reports)):
-            _draw_run(axes, report['metrics'], names, f'C{number}' if len(paths) > 1 else None, str(path))
+            _draw_run(axes, report['metrics'], names, f'C{number}' if len(paths) > 1 else None, _as_label(path))
         axes.set(title=title, xlabel='epoch', ylabel=label)
         axes.locator_params(axis='x', integer=True)
         axes.grid(alpha=0.3)
@@ -179,6 +181,11 @@ def plot(paths, reports, output):
         if axes.lines:
             axes.legend(fontsize='small')
     save_figure(figure, output, '-o')
+
+
+def _as_label(text):
+    """Return text for a figure, in which text between dollar signs would be a formula."""
+    return shortened(printable(text)).replace('$', r'\$')
 
 
 def _draw_run(axes, metrics, names, colour, run):

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """The command line: options, network and data, then one function for each --mode."""
 
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
 from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.files import check_new, file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, as_json, pick, with_changes, with_defaults
+from imagenet.common.options import ArgumentParser, as_json, check_utf8, pick, with_changes, with_defaults
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
 from imagenet.datasets.records import index_path
@@ -82,11 +83,15 @@ from models import (
     model_options,
 )
 
+# This build of MXNet counts with 32 bits.
+MOST_VALUES = 2**31 - 1
+
 
 def main():
     # Before the processes are connected, they all find the same errors, so rank 0 prints them. Later errors may differ.
     with one_line_errors(show=lambda: ranks.rank() == 0 or distributed.size() > 1):
         args = parse_args()
+        check_utf8(args)
         args = with_changes(args, device=choose_device(args.device))
         if args.device == 'cpu':
             # `runner` has already done this. A plain `python train.py` should be as fast.
@@ -242,13 +247,19 @@ def check_processor(args):
 
 
 def check_batch_size(args):
-    """Raise `UserError` if the batch cannot be split equally."""
+    """Raise `UserError` if the batch cannot be split equally, or MXNet cannot hold a share."""
     processes = ranks.size()
     shares = processes * (len(args.gpus) if processes == 1 else 1)
     if args.batch_size % shares:
         raise UserError(
             f'--batch-size {args.batch_size}: cannot be split equally over {shares} processes or devices; '
             f'use a multiple of {shares}'
+        )
+    if args.batch_size // shares * math.prod(args.image_shape) > MOST_VALUES:
+        shape = ','.join(map(str, args.image_shape))
+        raise UserError(
+            f'--batch-size {args.batch_size} with --image-shape {shape}: an array of MXNet holds at most {MOST_VALUES} '
+            'values; use a smaller batch'
         )
 
 

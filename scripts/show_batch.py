@@ -26,7 +26,7 @@ from data import (
 )
 from imagenet.common.errors import one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, integer, with_changes, with_defaults
+from imagenet.common.options import ArgumentParser, check_utf8, integer, with_changes, with_defaults
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.reporting.figures import import_pyplot, save_figure
@@ -42,9 +42,11 @@ def parse_args():
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data-root', type=Path, help='folder of train.rec; --data-train overrides it')
     parser.add_argument('-o', '--output', type=Path, default=Path('batch.png'), help='the picture (default: batch.png)')
-    parser.add_argument('--num-images', type=integer(at_least=1), default=24, help='number of images (default: 24)')
-    parser.add_argument('--epoch', type=int, default=0, help='show the first images of this epoch, from 0 (default: 0)')
-    parser.add_argument('--seed', type=int, default=0, help='the seed of the run (default: 0)')
+    parser.add_argument('--num-images', type=integer(1, 1000), default=24, help='number of images (default: 24)')
+    parser.add_argument(
+        '--epoch', type=integer(at_least=0), default=0, help='show the first images of this epoch, from 0 (default: 0)'
+    )
+    parser.add_argument('--seed', type=integer(at_least=0), default=0, help='the seed of the run (default: 0)')
     add_data_args(parser)
     add_augmentation_args(parser)
     add_dali_args(parser)
@@ -57,6 +59,7 @@ def parse_args():
 
 
 def resolve_args(args):
+    check_utf8(args)
     args = with_defaults(args, INPUT_DEFAULTS)
     if args.data_train is None and args.data_root is not None:
         args = with_changes(args, data_train=args.data_root / 'train.rec')

@@ -6,10 +6,15 @@ from pathlib import Path
 
 from imagenet.checkpoints.importers.mxnet_symbol import _match_symbol
 from imagenet.checkpoints.importers.nvidia_examples import _canonical_name
-from imagenet.checkpoints.parameters import canonical_shapes, read_arrays, set_canonical, to_canonical
+from imagenet.checkpoints.parameters import (
+    array_differences,
+    canonical_shapes,
+    read_arrays,
+    set_canonical,
+    to_canonical,
+)
 from imagenet.common.errors import UserError
 
-NAMES_SHOWN = 3
 INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
 
 
@@ -42,23 +47,10 @@ def load_parameters(net, path):
         UserError: the file cannot be read, or belongs to another network; the first differences are named.
     """
     arrays = import_arrays(read_arrays(path), net, path)
-    expected = canonical_shapes(net)
-    missing = [name for name in expected if name not in arrays]
-    left_over = [name for name in arrays if name not in expected]
-    misshapen = [
-        f'{name} {arrays[name].shape} instead of {shape}'
-        for name, shape in expected.items()
-        if name in arrays and arrays[name].shape != shape
-    ]
-    found = {'missing': missing, 'unexpected': left_over, 'of another shape': misshapen}
-    differences = [f'{len(names)} {what} ({_first(names)})' for what, names in found.items() if names]
+    differences = array_differences(arrays, canonical_shapes(net))
     if differences:
         raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}')
     set_canonical(net, arrays)
-
-
-def _first(names):
-    return ', '.join(names[:NAMES_SHOWN]) + (', …' if len(names) > NAMES_SHOWN else '')
 
 
 def count_classes(path):

@@ -1,5 +1,6 @@
 """The manifest of a checkpoint: the progress of a run, and the files that belong to it."""
 
+import glob
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256, write_atomically
+from imagenet.reporting.json_files import read_json
 
 FORMAT = 1
+SCHEMA = Path(__file__).resolve().with_name('manifest_schema.json')
+ADVICE = 'restore it, or start over with --no-resume'
 
 
 @dataclass
@@ -63,22 +67,27 @@ def read_manifest(path):
     """
     if not path.exists():
         return None
-    advice = 'restore it, or start over with --no-resume'
+    content = read_json(path, SCHEMA, 'a checkpoint', advice=ADVICE)
+    parts = content.pop('parts')
+    del content['format']
+    return TrainingProgress(**content), {name: _check_part(path, **part) for name, part in parts.items()}
+
+
+def _check_part(manifest, file, sha256):
+    """Return the path of a part.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = manifest.parent / file
+    problem = f'{path}: this part of the checkpoint {manifest} is'
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        parts = content.pop('parts')
-        if content.pop('format') != FORMAT:
-            raise UserError(f'{path}: this checkpoint is from another version of this package; {advice}')
-        progress = TrainingProgress(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path}: this checkpoint is damaged ({type(error).__name__}: {error}); {advice}') from None
-    for part in parts.values():
-        file = path.parent / part['file']
-        if not file.is_file():
-            raise UserError(f'{file}: this part of the checkpoint {path} is missing; {advice}')
-        if file_sha256(file) != part['sha256']:
-            raise UserError(f'{file}: this part of the checkpoint {path} is damaged (its SHA-256 differs); {advice}')
-    return progress, {name: path.parent / part['file'] for name, part in parts.items()}
+        found = file_sha256(path)
+    except OSError as error:
+        raise UserError(f'{problem} missing ({error.strerror}); {ADVICE}') from None
+    if found != sha256:
+        raise UserError(f'{problem} damaged (its SHA-256 differs); {ADVICE}')
+    return path
 
 
 def write_checkpoint(path, progress, parts):
@@ -98,15 +107,15 @@ def write_checkpoint(path, progress, parts):
     described = {name: {'file': file.name, 'sha256': file_sha256(file)} for name, file in files.items()}
     text = json.dumps({'format': FORMAT, **asdict(progress), 'parts': described}) + '\n'
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
-    for file in path.parent.glob(f'{stem}_*.params'):
+    for file in path.parent.glob(f'{glob.escape(stem)}_*.params'):
         if file not in files.values():
             file.unlink()
 
 
 def remove_leftovers(workspace, prefix):
     """Remove what a killed run was writing: temporary files, and parts that no manifest names yet."""
-    stem = f'{prefix}_resume'
-    for path in workspace.glob(f'.{prefix}_*'):
+    stem = glob.escape(f'{prefix}_resume')
+    for path in workspace.glob(f'.{glob.escape(prefix)}_*'):
         path.unlink()
     manifest = manifest_path(workspace, prefix)
     if not manifest.exists():

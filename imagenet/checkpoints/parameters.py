@@ -7,19 +7,18 @@ fourth input channel: these only concern the network in memory.
 Files written by the original of this package can be read, too: see `import_arrays`.
 """
 
-import struct
-from pathlib import Path
+import os
 
+from imagenet.checkpoints.parameter_file import MAGIC, read_named_arrays
 from imagenet.checkpoints.trailer import append_trailer
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
 from imagenet.runtime.compat import mx
 
-# The first 8 bytes of MXNet's parameter files (kMXAPINDArrayListMagic in its ndarray.cc).
-PARAMETER_FILE_MAGIC = struct.pack('<Q', 0x112)
 # The weight of the convolution that reads the image, in every architecture.
 INPUT_WEIGHT = 'features.0.weight'
 IMAGE_CHANNELS = 3
+NAMES_SHOWN = 3
 
 
 def named_parameters(net):
@@ -37,7 +36,7 @@ def to_canonical(name, array, weight_layout):
     """
     if array.ndim == 4 and weight_layout == 'NHWC':
         array = array.transpose((0, 3, 1, 2))
-    if name == INPUT_WEIGHT:
+    if name == INPUT_WEIGHT and array.ndim == 4:
         array = array[:, :IMAGE_CHANNELS]
     return array.astype('float32')
 
@@ -101,24 +100,51 @@ def write_arrays(path, arrays, description=None):
     write_atomically(path, write)
 
 
-def read_arrays(path):
+def read_arrays(path, subject=None):
     """Return the arrays of a parameter file, by name.
+
+    Args:
+        subject: the start of messages; by default, the option --load.
 
     Raises:
         UserError: the file is missing, damaged, or not a parameter file.
     """
-    path = Path(path)
+    subject, advice = subject or f'--load {path}', 'name a .params file that a training run saved'
     try:
-        with path.open('rb') as file:
-            magic = file.read(len(PARAMETER_FILE_MAGIC))
+        # A pipe is not waited for: it is no parameter file.
+        with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise UserError(
+                    f'{subject}: not an MXNet parameter file; name a .params file that a training run saved'
+                )
+            arrays = read_named_arrays(file)
     except OSError as error:
-        raise UserError(f'--load {path}: cannot read this file ({error.strerror})') from None
-    if magic != PARAMETER_FILE_MAGIC:
-        raise UserError(f'--load {path}: not an MXNet parameter file; name a .params file that a training run saved')
-    try:
-        arrays = mx.nd.load(str(path))
-    except mx.base.MXNetError:
-        raise UserError(f'--load {path}: this parameter file is damaged; use another checkpoint') from None
-    if not isinstance(arrays, dict):
-        raise UserError(f'--load {path}: its arrays have no names; name a .params file that a training run saved')
-    return arrays
+        raise UserError(f'{subject}: cannot read this file ({error.strerror})') from None
+    except ValueError as error:
+        raise UserError(f'{subject}: this parameter file is damaged ({error}); use another checkpoint') from None
+    if not arrays:
+        raise UserError(f'{subject}: its arrays have no names; {advice}')
+    return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+
+
+def array_differences(arrays, expected):
+    """Return descriptions of how arrays differ from the expected ones in name and shape; the first of each are named.
+
+    Args:
+        arrays: arrays by name.
+        expected: shapes by name.
+    """
+    found = {
+        'missing': [name for name in expected if name not in arrays],
+        'unexpected': [name for name in arrays if name not in expected],
+        'of another shape': [
+            f'{name} {arrays[name].shape} instead of {shape}'
+            for name, shape in expected.items()
+            if name in arrays and arrays[name].shape != shape
+        ],
+    }
+    return [f'{len(names)} {what} ({_first(names)})' for what, names in found.items() if names]
+
+
+def _first(names):
+    return ', '.join(names[:NAMES_SHOWN]) + (', …' if len(names) > NAMES_SHOWN else '')

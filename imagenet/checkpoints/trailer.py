@@ -10,11 +10,12 @@ import struct
 from pathlib import Path
 
 from imagenet.common.errors import UserError
+from imagenet.reporting.json_files import MOST_BYTES, check_json
 
+SCHEMA = Path(__file__).resolve().with_name('network_schema.json')
 # The length of the JSON and a magic number, at the end of the file.
 ENDING = struct.Struct('<Q8s')
 MAGIC = b'NETWORK\n'
-MOST_BYTES = 1 << 24
 
 
 def append_trailer(path, content):
@@ -31,18 +32,25 @@ def read_trailer(path):
         UserError: the file cannot be read, or its trailer is damaged.
     """
     try:
-        with Path(path).open('rb') as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - ENDING.size))
-            ending = file.read()
-            if ending[-len(MAGIC) :] != MAGIC:
-                return None
-            length, _ = ENDING.unpack(ending)
-            if length > min(MOST_BYTES, size - ENDING.size):
-                raise ValueError
-            file.seek(size - ENDING.size - length)
-            return dict(json.loads(file.read(length)).items())
+        encoded = _read(path)
     except OSError as error:
         raise UserError(f'--load {path}: cannot read this file ({error.strerror})') from None
-    except (ValueError, AttributeError, struct.error):
-        raise UserError(f'--load {path}: its description of the network is damaged; use another checkpoint') from None
+    if encoded is None:
+        return None
+    return check_json(encoded, SCHEMA, 'a description of a network', f'--load {path}', 'use another checkpoint')
+
+
+def _read(path):
+    """Return the JSON in a file's trailer, or None if there is none. A wrong length gives bytes that are no JSON."""
+    # A pipe is not waited for: it is no parameter file.
+    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < ENDING.size:
+            return None
+        file.seek(size - ENDING.size)
+        length, magic = ENDING.unpack(file.read(ENDING.size))
+        if magic != MAGIC:
+            return None
+        length = min(length, size - ENDING.size, MOST_BYTES + 1)
+        file.seek(size - ENDING.size - length)
+        return file.read(length)

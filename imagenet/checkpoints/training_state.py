@@ -3,8 +3,11 @@
 import hashlib
 import json
 
+from imagenet.checkpoints.manifest import ADVICE
 from imagenet.checkpoints.parameters import (
+    array_differences,
     canonical_arrays,
+    canonical_shapes,
     from_canonical,
     named_parameters,
     read_arrays,
@@ -76,24 +79,41 @@ def restore(net, step, progress, files, path):
         path: path of the manifest, for messages.
 
     Raises:
-        UserError: a part cannot be read, or lacks an array that the optimizer needs.
+        UserError: a part cannot be read, or lacks an array that the network or the optimizer needs.
     """
-    parts = None if files is None else {name: read_arrays(file) for name, file in files.items()}
-    is_reader = parts is not None
-    if is_reader:
+    parts = None if files is None else _read_parts(net, step, files, path)
+    if parts is not None:
         set_canonical(net, parts['parameters'])
     distributed.broadcast(net.collect_params())
     _restore_optimizer(net, step.trainer, progress, parts and parts.get('optimizer', {}), path)
     if step.average is not None:
         names = _canonical_names(net)
         for name, array in step.average.arrays.items():
-            if is_reader:
+            if parts is not None:
                 value = from_canonical(names[name], parts['average'][names[name]], net)
                 value.as_in_context(array.context).copyto(array)
         distributed.broadcast(step.average.arrays)
         step.average.updates = progress.average_updates
     for name, value in progress.loss_scale.items():
         setattr(step.loss_scale, name, value)
+
+
+def _read_parts(net, step, files, path):
+    """Return the arrays of each part, by name.
+
+    Raises:
+        UserError: a part is missing or cannot be read, or has other arrays than the network.
+    """
+    needed = ('parameters', 'average') if step.average is not None else ('parameters',)
+    missing = ', '.join(name for name in needed if name not in files)
+    if missing:
+        raise UserError(f'{path}: this checkpoint has no {missing}; {ADVICE}')
+    parts = {name: read_arrays(file, f'{file}: a part of {path}') for name, file in files.items()}
+    for name in needed:
+        differences = array_differences(parts[name], canonical_shapes(net))
+        if differences:
+            raise UserError(f'{files[name]}: {name} of another network: {"; ".join(differences)}; {ADVICE}')
+    return parts
 
 
 def _restore_optimizer(net, trainer, progress, arrays, path):
@@ -124,7 +144,11 @@ def _restore_optimizer(net, trainer, progress, arrays, path):
 def _fill(leaf, param, name, key, arrays, net, path):
     if key not in arrays:
         raise UserError(f'{path}: has no {key}, which --optimizer needs; start over with --no-resume')
-    value = from_canonical(name, arrays[key], net) if leaf.shape == param.shape else arrays[key]
+    value = arrays[key]
+    if leaf.shape == param.shape and value.ndim == len(leaf.shape):
+        value = from_canonical(name, value, net)
+    if value.shape != leaf.shape:
+        raise UserError(f'{path}: its {key} has shape {value.shape} instead of {leaf.shape}; {ADVICE}')
     value.astype(leaf.dtype).as_in_context(leaf.context).copyto(leaf)
 
 

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import contextmanager
 
+from imagenet.common.text import printable
+
 FAILED_EXIT_CODE = 1
 USER_ERROR_EXIT_CODE = 2
 NON_FINITE_EXIT_CODE = 3
@@ -56,7 +58,7 @@ def one_line_errors(show=True):
         yield
     except UserError as error:
         if show() if callable(show) else show:
-            print(f'error: {error}', file=sys.stderr, flush=True)
+            print(f'error: {printable(error)}', file=sys.stderr, flush=True)
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt as error:
         sys.exit(exit_code_of(error))

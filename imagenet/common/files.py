@@ -27,6 +27,9 @@ def write_atomically(path, write):
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            # Renaming would replace a device, such as /dev/null.
+            raise UserError(f'{path}: cannot write this file (it is a folder or a device)')
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
         temporary = Path(name)
         try:

@@ -9,27 +9,76 @@ import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields
+from pathlib import Path
 
-from imagenet.common.errors import USER_ERROR_EXIT_CODE
+from imagenet.common.errors import USER_ERROR_EXIT_CODE, UserError
+from imagenet.common.text import printable, shortened
+
+# The default bound of numbers.
+LARGEST = 2**31 - 1
+# In a batch.
+MOST_IMAGES = 1_000_000
+LARGEST_SIDE = 8192
+MOST_THREADS = 1024
+MOST_VALUES_IN_A_LIST = 100
+MOST_RECIPES = 100
+MOST_RECIPE_BYTES = 1 << 16
+LONGEST_VALUE_SHOWN = 100
+LONGEST_MESSAGE = 1000
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser that reports errors in one line, accepts no abbreviations, and reads more options from `@FILE`."""
 
     def __init__(self, **settings):
-        super().__init__(allow_abbrev=False, fromfile_prefix_chars='@', **settings)
+        super().__init__(allow_abbrev=False, **settings)
 
-    def convert_arg_line_to_args(self, arg_line):
-        """Return the options in one line of a recipe; text after # is a comment."""
-        return shlex.split(arg_line, comments=True)
+    def parse_known_args(self, args=None, namespace=None):
+        try:
+            expanded = _with_recipes(sys.argv[1:] if args is None else list(args))
+        except UserError as error:
+            self.error(str(error))
+        return super().parse_known_args(expanded, namespace)
 
     def error(self, message):
-        # argparse reports an unreadable @FILE with the bare text of Python's OSError.
-        message = re.sub(r"^\[Errno \d+\] (.+): '(.+)'$", r'@\2: cannot read this recipe (\1)', message)
+        message = shortened(printable(message), LONGEST_MESSAGE)
         # "argument -b/--batch-size: 0: must be at least 1" becomes "--batch-size 0: must be at least 1".
         message = re.sub(r'^argument (?:\S+/)?(-\S+): (\S+): (?=must be )', r'\1 \2: ', message)
         print(f'error: {message}; see {self.prog} --help', file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def _with_recipes(args):
+    """Return arguments, with each `@FILE` replaced by the arguments in that recipe.
+
+    Raises:
+        UserError: a recipe cannot be read, or there are too many.
+    """
+    waiting, expanded, num_read = args[::-1], [], 0
+    while waiting:
+        arg = waiting.pop()
+        if not arg.startswith('@'):
+            expanded.append(arg)
+        elif num_read == MOST_RECIPES:
+            raise UserError(f'{arg}: more than {MOST_RECIPES} recipes in one command; does this one contain itself?')
+        else:
+            num_read += 1
+            waiting.extend(_read_recipe(Path(arg[1:]))[::-1])
+    return expanded
+
+
+def _read_recipe(path):
+    """Return the arguments in a recipe; text after # is a comment."""
+    try:
+        with path.open('rb') as file:
+            content = file.read(MOST_RECIPE_BYTES + 1)
+        if len(content) > MOST_RECIPE_BYTES or b'\0' in content:
+            raise ValueError('not a text file')
+        return [arg for line in content.decode('utf-8').splitlines() for arg in shlex.split(line, comments=True)]
+    except OSError as error:
+        raise UserError(f'@{path}: cannot read this recipe ({error.strerror})') from None
+    except ValueError as error:
+        raise UserError(f'@{path}: cannot read this recipe ({error})') from None
 
 
 def pick(options_class, args):
@@ -64,23 +113,37 @@ def option_name(field):
     return f'--{field.replace("_", "-")}'
 
 
+def check_utf8(args):
+    """Raise `UserError` if an option is not valid UTF-8. MXNet opens no file with such a name."""
+    for name, value in vars(args).items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise UserError(f'{option_name(name)} {value}: not valid UTF-8; use another name') from None
+
+
 def comma_separated(convert):
     """Return an argparse type that converts text such as '3,224,224' to a tuple of values."""
 
     def parse(text):
-        return tuple(convert(part) for part in text.split(','))
+        parts = text.split(',')
+        if len(parts) > MOST_VALUES_IN_A_LIST:
+            raise ArgumentTypeError(f'{_brief(text)}: must be at most {MOST_VALUES_IN_A_LIST} values')
+        return tuple(map(convert, parts))
 
-    parse.__name__ = f'comma-separated {convert.__name__}'
     return parse
 
 
 def integer(at_least=None, at_most=None):
-    """Return an argparse type for whole numbers within inclusive bounds."""
-    return _bounded(int, 'a whole number', at_least=at_least, at_most=at_most)
+    """Return an argparse type for whole numbers within inclusive bounds; by default, they are `LARGEST` at most."""
+    return _bounded(_whole, 'a whole number', at_least=at_least, at_most=at_most)
 
 
 def number(at_least=None, above=None, at_most=None, below=None):
-    """Return an argparse type for finite numbers within bounds; `above` and `below` exclude the bound itself."""
+    """Return an argparse type for numbers within bounds, by default `LARGEST` at most.
+
+    `above` and `below` exclude the bound itself.
+    """
     return _bounded(_finite, 'a number', at_least=at_least, above=above, at_most=at_most, below=below)
 
 
@@ -102,12 +165,25 @@ def _bounded(convert, name, **bounds):
         try:
             value = convert(text)
         except ValueError:
-            raise ArgumentTypeError(f'{text}: must be {name}') from None
+            raise ArgumentTypeError(f'{_brief(text)}: must be {name}') from None
         if not all(BOUNDS[kind][1](value, bound) for kind, bound in bounds.items()):
-            raise ArgumentTypeError(f'{text}: must be {rule}')
+            raise ArgumentTypeError(f'{_brief(text)}: must be {rule}')
+        if 'at_most' not in bounds and abs(value) > LARGEST:
+            raise ArgumentTypeError(f'{_brief(text)}: must be at most {LARGEST}')
         return value
 
     return parse
+
+
+def _brief(text):
+    return shortened(text, LONGEST_VALUE_SHOWN)
+
+
+def _whole(text):
+    # Python needs quadratic time for long numbers.
+    if len(text) > LONGEST_VALUE_SHOWN:
+        raise ValueError
+    return int(text)
 
 
 def _finite(text):

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ from imagenet.datasets.decoding import decode_image
 from imagenet.datasets.image_tree import find_roots, list_images, shuffle_lines, skipped_line
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
 from imagenet.datasets.splits import SPLITS, first
+from imagenet.reporting.json_files import read_json
 
+SCHEMA = Path(__file__).resolve().with_name('packing_schema.json')
 # A killed run loses the work on fewer images than this.
 IMAGES_BETWEEN_SAVES = 512
 SAMPLE_SIZE = 1000
@@ -107,10 +110,7 @@ def read_state(work, options):
     path = work / 'state.json'
     if not (path.exists() and (work / 'data').exists()):
         return None
-    try:
-        state = PackingState(**json.loads(path.read_text(encoding='utf-8')))
-    except (ValueError, TypeError):
-        raise UserError(f'{path}: damaged; remove {work} to start over') from None
+    state = PackingState(**read_json(path, SCHEMA, 'the state of a run', advice=f'remove {work} to start over'))
     different = [
         f'{name} was {state.options.get(name)}, is {value}'
         for name, value in options.items()

@@ -44,7 +44,7 @@ def add_quantization_args(parser):
     group = parser.add_argument_group('Quantization', 'How --mode calibrate makes an int8 network')
     group.add_argument(
         '--calib-images',
-        type=integer(at_least=1),
+        type=integer(1, 1_000_000),
         default=500,
         help='number of images to measure the ranges of activations with, evenly spaced in --data-train, or in '
         '--data-val if there is no such file (default: %(default)s)',

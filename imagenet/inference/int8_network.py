@@ -1,12 +1,18 @@
 """Loads an int8 network that `--mode calibrate` wrote."""
 
-import json
 from pathlib import Path
 
+from imagenet.checkpoints.parameters import read_arrays
+from imagenet.checkpoints.symbol_file import read_symbol
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
+from imagenet.common.options import as_text, option_name
 from imagenet.inference.fused_graph import network_of
+from imagenet.reporting.json_files import read_json
 from imagenet.runtime.compat import mx
+
+SCHEMA = Path(__file__).resolve().with_name('int8_schema.json')
+ADVICE = 'make it with --mode calibrate'
 
 
 def int8_files(prefix):
@@ -21,13 +27,12 @@ def read_int8_description(prefix):
         UserError: the description is missing or does not describe an int8 network.
     """
     path = int8_files(prefix)[2]
-    try:
-        description = json.loads(path.read_text(encoding='utf-8'))
-        return {name: description[name] for name in ('network', 'input', 'files', 'classes')}
-    except OSError as error:
-        raise UserError(f'--load {prefix}: cannot read {path} ({error.strerror}); run --mode calibrate') from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f'--load {prefix}: {path} does not describe an int8 network') from None
+    subject, kind = f'--load {prefix}: {path}', 'a description of an int8 network'
+    description = read_json(path, SCHEMA, kind, subject, ADVICE)
+    num_names, num_classes = len(description['classes']), description['network']['num_classes']
+    if num_names != num_classes:
+        raise UserError(f'{subject}: not {kind} ({num_names} names of {num_classes} classes); {ADVICE}')
+    return description
 
 
 def load_int8(prefix, wanted):
@@ -42,7 +47,7 @@ def load_int8(prefix, wanted):
     description = read_int8_description(prefix)
     theirs, ours = description['network'], wanted.as_json()
     different = [
-        f'--{name.replace("_", "-")} {_shown(ours[name])} instead of {_shown(theirs.get(name))}'
+        f'{option_name(name)} {as_text(ours[name])} instead of {as_text(theirs[name])}'
         for name in ours
         if ours[name] != theirs.get(name)
     ]
@@ -51,9 +56,29 @@ def load_int8(prefix, wanted):
     symbol_path, array_path, _ = int8_files(prefix)
     for path in (symbol_path, array_path):
         if not path.exists() or file_sha256(path) != description['files'].get(path.name):
-            raise UserError(f'--load {prefix}: {path} is missing, damaged or of another network; calibrate again')
-    return network_of(mx.sym.load(str(symbol_path)), mx.nd.load(str(array_path)))
+            raise UserError(f'--load {prefix}: {path} is missing, damaged or of another network; {ADVICE}')
+    read_symbol(symbol_path, f'--load {prefix}: {symbol_path}', ADVICE)
+    arrays = read_arrays(array_path)
+    try:
+        symbol = mx.sym.load(str(symbol_path))
+        outputs = _output_shapes(symbol, arrays, wanted)
+    except (KeyError, mx.base.MXNetError):
+        outputs = None
+    if outputs != [(1, wanted.num_classes)]:
+        raise UserError(f'--load {prefix}: {symbol_path} and {array_path} do not fit together; {ADVICE}')
+    return network_of(symbol, arrays)
 
 
-def _shown(value):
-    return ','.join(map(str, value)) if isinstance(value, list) else value
+def _output_shapes(symbol, arrays, wanted):
+    """Return the shapes of a graph's outputs for one image.
+
+    Raises:
+        KeyError: an array is missing.
+        mxnet.base.MXNetError: the arrays' shapes or types do not fit the graph.
+    """
+    needed = {name: arrays[name] for name in symbol.list_inputs() if name != 'data'}
+    channels, height, width = wanted.image_shape
+    image = (channels, height, width) if wanted.input_layout == 'NCHW' else (height, width, channels)
+    symbol.infer_type(data='float32', **{name: array.dtype for name, array in needed.items()})
+    _, outputs, _ = symbol.infer_shape(data=(1, *image), **{name: array.shape for name, array in needed.items()})
+    return outputs

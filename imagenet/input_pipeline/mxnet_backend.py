@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import integer, number, option_name
+from imagenet.common.options import LARGEST_SIDE, MOST_THREADS, integer, number, option_name
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, decode_image, undecodable
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches, split_over_devices
@@ -70,7 +70,7 @@ def add_mxnet_data_args(parser):
     group = parser.add_argument_group('MXNet data backend', 'Further options of --data-backend mxnet')
     group.add_argument(
         '--data-mxnet-threads',
-        type=integer(at_least=1),
+        type=integer(1, MOST_THREADS),
         help="decoding threads (default: this process's share of the cores)",
     )
 
@@ -78,14 +78,14 @@ def add_mxnet_data_args(parser):
         default = getattr(Augmentation, name.lstrip('-').replace('-', '_'))
         group.add_argument(name, type=kind, default=default, help=f'{text} (default: %(default)s)', **settings)
 
-    share = number(at_least=0)
+    share, scale, side = number(at_least=0, at_most=100), number(at_least=0.01, at_most=100), integer(-1, LARGEST_SIDE)
     add('--random-resized-crop', int, 'resize a random crop to the image shape', choices=(0, 1))
     without = 'without --random-resized-crop: '
     add('--random-crop', int, without + 'crop at a random position instead of the center', choices=(0, 1))
-    add('--min-random-scale', number(above=0), without + 'smallest scale factor before the crop')
-    add('--max-random-scale', number(above=0), without + 'largest scale factor before the crop')
-    add('--min-crop-size', integer(at_least=-1), without + 'smallest side of a square crop; -1: the image shape')
-    add('--max-crop-size', integer(at_least=-1), without + 'largest side of a square crop; -1: the image shape')
+    add('--min-random-scale', scale, without + 'smallest scale factor before the crop')
+    add('--max-random-scale', scale, without + 'largest scale factor before the crop')
+    add('--min-crop-size', side, without + 'smallest side of a square crop; -1: the image shape')
+    add('--max-crop-size', side, without + 'largest side of a square crop; -1: the image shape')
     add('--max-random-rotate-angle', integer(0, 180), 'rotate by up to this many degrees in either direction')
     add('--max-random-shear-ratio', share, 'shear by up to this ratio in either direction')
     add('--max-random-h', integer(0, 180), 'shift the hue up or down by at most this value, of 180')

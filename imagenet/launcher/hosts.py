@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagenet.common.errors import USER_ERROR_EXIT_CODE, UserError
 
+MOST_WORKERS = 10_000
 SSH_FAILED = 255
 CONNECT_SECONDS = 10
 # See netdevice(7): a struct ifreq begins with the interface's name, and the system fills in its address.

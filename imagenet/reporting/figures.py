@@ -28,7 +28,7 @@ def save_figure(figure, path, option, dots_per_inch=100):
     settings = {'format': Path(path).suffix[1:] or 'png', 'dpi': dots_per_inch}
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, **settings))
-    except ValueError as error:
+    except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f'{option} {path}: cannot write this picture ({error})') from None
     finally:
         import_pyplot().close(figure)

@@ -1,10 +1,10 @@
 """report.json: written by runs, read by `report.py` and `benchmark.py`."""
 
-import json
 from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_json
+from imagenet.reporting.json_files import read_json
 
 VERSION = 1
 SCHEMA = Path(__file__).resolve().with_name('report_schema.json')
@@ -63,22 +63,7 @@ def read_report(path):
     Raises:
         UserError: the file is not a report.
     """
-    # Imported here because training only writes reports.
-    import jsonschema
-
-    try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: cannot read this report ({error.strerror})') from None
-    except ValueError as error:
-        raise UserError(f'{path}: not JSON ({error})') from None
-    if isinstance(content, dict) and content.get('version', VERSION) != VERSION:
-        raise UserError(f'{path}: a report of version {content["version"]}; this package reads version {VERSION}')
-    validator = jsonschema.Draft7Validator(json.loads(SCHEMA.read_text(encoding='utf-8')))
-    for error in validator.iter_errors(content):
-        place = '.'.join(map(str, error.absolute_path)) or 'top level'
-        raise UserError(f'{path}: not a report ({place}: {error.message[:200]})')
-    return content
+    return read_json(path, SCHEMA, 'a report')
 
 
 def is_of_training(path):

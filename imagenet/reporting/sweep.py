@@ -7,8 +7,11 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_json
+from imagenet.common.text import printable
 from imagenet.reporting.figures import import_pyplot, save_figure
+from imagenet.reporting.json_files import read_json
 
+SCHEMA = Path(__file__).resolve().with_name('sweep_schema.json')
 # Ending of a metric's name: its label, and the factor that converts the report's unit to the label's.
 SHOWN = {'total_ips': ('images/s', 1), 'latency_avg': ('latency ms', 1000)}
 SHOWN.update({f'latency_{percentile}': (f'{percentile} %', 1000) for percentile in (50, 90, 95, 99, 100)})
@@ -96,27 +99,28 @@ class Sweep:
         """
         if path is None or not Path(path).exists():
             return 0
-        try:
-            content = json.loads(Path(path).read_text(encoding='utf-8'))
-            own = [self.ngpus, self.batch_sizes, self.metric_keys, self.environment['options']]
-            other = [*(content[name] for name in ('ngpus', 'bs', 'metric_keys')), content['environment']['options']]
-            if content['is_complete']:
-                return 0
-            done = [(int(n), int(b), values) for n, row in content['metrics'].items() for b, values in row.items()]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f'--output {path}: this file exists and is not a sweep; choose another name') from None
+        content = read_json(path, SCHEMA, 'a sweep', f'--output {path}', 'choose another name')
+        if content['is_complete']:
+            return 0
+        own = [self.ngpus, self.batch_sizes, self.metric_keys, self.environment['options']]
+        other = [*(content[name] for name in ('ngpus', 'bs', 'metric_keys')), content['environment']['options']]
         if json.loads(json.dumps(own)) != other:
             raise UserError(
                 f'--output {path}: an interrupted sweep with other options; use its options, or choose another name'
             )
         self.model = content['model']
-        for ngpus, batch_size, values in done:
-            self._metrics[ngpus, batch_size] = {
-                name: math.nan if value is None else value for name, value in values.items()
-            }
-        for ngpus, row in content['failures'].items():
-            self._failures.update({(int(ngpus), int(batch_size)): reason for batch_size, reason in row.items()})
+        done = self._known_runs(content['metrics'])
+        for pair, values in done.items():
+            self._metrics[pair] = {name: math.nan if value is None else value for name, value in values.items()}
+        self._failures.update(
+            {pair: reason for pair, reason in self._known_runs(content['failures']).items() if pair in done}
+        )
         return len(done)
+
+    def _known_runs(self, rows):
+        """Return the entries of this sweep's runs, by pair, from a file's rows."""
+        found = {(int(ngpus), int(size)): entry for ngpus, row in rows.items() for size, entry in row.items()}
+        return {pair: found[pair] for pair in self.pairs() if pair in found}
 
 
 def shown_as(name):
@@ -152,7 +156,7 @@ def tables(sweep, style):
     alignment = ['right'] * len(names) if rows else None
     table = tabulate(rows, names, tablefmt=style, disable_numparse=True, colalign=alignment)
     notes = [
-        f'[{number + 1}] {ngpus} x {batch_size}: {reason}'
+        f'[{number + 1}] {ngpus} x {batch_size}: {printable(reason)}'
         for number, ((ngpus, batch_size), reason) in enumerate(sweep.failures())
     ]
     return '\n'.join([table, '', *notes] if notes else [table])
@@ -220,7 +224,7 @@ def plot(sweep, output):
     figure, all_axes = import_pyplot().subplots(
         1, len(panels), figsize=(5.5 * len(panels), 4.5), constrained_layout=True
     )
-    figure.suptitle(f'{sweep.model}, {sweep.environment.get("machine", "")}', parse_math=False)
+    figure.suptitle(f'{printable(sweep.model)}, {sweep.environment.get("machine", "")}', parse_math=False)
     for axes, (over, ending) in zip(all_axes, panels):
         for name in sweep.metric_keys:
             if name.endswith(ending):

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import comma_separated
+from imagenet.common.options import comma_separated, integer
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import mx
 from imagenet.runtime.distributed import local_rank, size
+
+MOST_DEVICES = 99
 
 
 def add_device_args(parser):
@@ -20,7 +22,7 @@ def add_device_args(parser):
     )
     group.add_argument(
         '--gpus',
-        type=comma_separated(int),
+        type=comma_separated(integer(0, MOST_DEVICES)),
         default=(0,),
         help='GPUs that a single process uses, for example 0,1; a CPU can act as several devices (default: 0)',
     )

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from imagenet.common.errors import UserError
 from imagenet.common.options import comma_separated, number
 
+# Float32 holds no more.
+LARGEST_RATE = 1e38
+
 
 def add_schedule_args(parser):
     group = parser.add_argument_group('Learning rate')
@@ -30,7 +33,9 @@ def add_schedule_args(parser):
         help='epochs at which multistep multiplies the rate by --lr-factor, and cosine restarts with its peak '
         'multiplied by it',
     )
-    group.add_argument('--lr-factor', type=number(at_least=0), default=0.256, help='(default: %(default)s)')
+    group.add_argument(
+        '--lr-factor', type=number(at_least=0, at_most=100), default=0.256, help='(default: %(default)s)'
+    )
     group.add_argument(
         '--warmup-epochs',
         type=number(at_least=0),
@@ -62,6 +67,8 @@ class ScheduleOptions:
             )
         if self.lr_schedule == 'multistep' and not self.lr_steps:
             raise UserError('--lr-schedule multistep needs its epochs: --lr-steps 30,60,80')
+        if self.lr * max(1, self.lr_factor) ** len(self.lr_steps) > LARGEST_RATE:
+            raise UserError(f'--lr-factor {self.lr_factor:g}: the learning rate would exceed {LARGEST_RATE:g}')
 
 
 def cosine(epoch, num_epochs, warmup_epochs, restarts, factor):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from imagenet.common.errors import UserError
+from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 
@@ -15,8 +15,13 @@ def epoch_metrics(sums, latencies, seconds, has_metrics=True):
         latencies: seconds of each of this process's steps.
         seconds: the epoch's time.
         has_metrics: whether the sums hold more than the number of examples.
+
+    Raises:
+        NonFiniteError: no step was counted, because dynamic loss scaling has skipped all of them.
     """
     total = distributed.allreduce_sum(sums.values())
+    if total[-1] == 0:
+        raise NonFiniteError('the gradients overflowed in every step of the epoch')
     measured = means(total) if has_metrics else {}
     return {**measured, 'total_ips': total[-1] / seconds, **latency_summary(latencies)}
 

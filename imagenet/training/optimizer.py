@@ -34,7 +34,7 @@ def add_optimization_args(parser):
     )
     group.add_argument(
         '--mixup',
-        type=number(at_least=0),
+        type=number(at_least=0, at_most=1000),
         default=0,
         help='mix each training image with another one, with shares from Beta(X, X); 0: no mixup (default: 0)',
     )

@@ -21,7 +21,7 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
     def save(epoch):
         for arrays in parts.values():
             arrays['weight'][:] = epoch
-        write_checkpoint(path, TrainingProgress(seed=1, options={}, epoch=epoch), parts)
+        write_checkpoint(path, TrainingProgress(seed=1, options={'batch_size': 1}, epoch=epoch), parts)
 
     def save_in_child(epoch):
         child = os.fork()

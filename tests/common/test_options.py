@@ -4,6 +4,7 @@ import pytest
 
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
+from imagenet.common.options import check_utf8
 from imagenet.runtime.devices import choose_dtype
 from train import parse_args
 
@@ -11,7 +12,7 @@ from train import parse_args
 @pytest.mark.parametrize(
     ('option', 'value', 'rule'),
     [
-        ('--batch-size', '0', 'at least 1'),
+        ('--batch-size', '0', '1 to 1000000'),
         ('--num-epochs', '0', 'at least 1'),
         ('--disp-batches', '0', 'at least 1'),
         ('--benchmark-iters', '0', 'at least 1'),
@@ -24,31 +25,34 @@ from train import parse_args
         ('--save-frequency', '-2', 'at least -1'),
         ('--lr', '-0.1', 'at least 0'),
         ('--warmup-epochs', '-1', 'at least 0'),
-        ('--lr-factor', '-1', 'at least 0'),
+        ('--lr-factor', '-1', '0 to 100'),
         ('--mom', '1', 'at least 0 and less than 1'),
         ('--wd', '-1', 'at least 0'),
         ('--label-smoothing', '1', 'at least 0 and less than 1'),
-        ('--mixup', '-0.1', 'at least 0'),
+        ('--mixup', '-0.1', '0 to 1000'),
         ('--grad-accum-steps', '0', 'at least 1'),
         ('--grad-clip-norm', '0', 'more than 0'),
         ('--ema-decay', '1', 'more than 0 and less than 1'),
-        ('--num-groups', '0', 'at least 1'),
-        ('--num-classes', '0', 'at least 1'),
+        ('--num-groups', '0', '1 to 1024'),
+        ('--num-classes', '0', '1 to 1000000'),
         ('--batchnorm-eps', '0', 'more than 0 and less than 1'),
         ('--batchnorm-mom', '1', 'at least 0 and less than 1'),
         ('--num-examples', '0', 'at least 1'),
-        ('--data-val-resize', '0', 'at least 1'),
+        ('--data-val-resize', '0', '1 to 8192'),
         ('--max-random-area', '1.5', 'more than 0 and at most 1'),
-        ('--min-random-aspect-ratio', '0', 'more than 0'),
-        ('--data-mxnet-threads', '0', 'at least 1'),
+        ('--min-random-aspect-ratio', '0', '0.001 to 1000'),
+        ('--data-mxnet-threads', '0', '1 to 1024'),
         ('--max-random-h', '200', '0 to 180'),
-        ('--contrast', '-0.5', 'at least 0'),
-        ('--dali-threads', '0', 'at least 1'),
-        ('--dali-prefetch-queue', '0', 'at least 1'),
-        ('--dali-nvjpeg-memory-padding', '-1', 'at least 0'),
-        ('--calib-images', '0', 'at least 1'),
+        ('--contrast', '-0.5', '0 to 100'),
+        ('--dali-threads', '0', '1 to 1024'),
+        ('--dali-prefetch-queue', '0', '1 to 100'),
+        ('--dali-nvjpeg-memory-padding', '-1', '0 to 65536'),
+        ('--calib-images', '0', '1 to 1000000'),
         ('--max-drop', '1.1', '0 to 1'),
         ('--profile', '0', 'at least 1'),
+        ('--num-examples', '1000000000000', 'at most 2147483647'),
+        ('--wd', '1e300', 'at most 2147483647'),
+        ('--gpus', '-1', '0 to 99'),
     ],
 )
 def test_out_of_range(capsys, option, value, rule):
@@ -92,3 +96,61 @@ def test_mixed_precision_chooses_its_own_precisions():
         choose_dtype('gpu', 'float16', amp=True)
     assert choose_dtype('gpu', None, amp=True) == 'float32'
     assert choose_dtype('gpu', None, amp=False) == 'float16'
+
+
+def error_of(capsys, *args):
+    with pytest.raises(SystemExit) as exit_:
+        parse_args(args)
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('--image-shape', '3,1000000,32', '--image-shape 1000000: must be 1 to 8192; see'),
+        ('--image-shape', '3,x,32', '--image-shape x: must be a whole number; see'),
+        ('--lr-steps', '1,' * 60_000, '…: must be at most 100 values; see'),
+        ('--batch-size', '9' * 100_000, '…: must be a whole number; see'),
+        ('--batch-size', '1\n2', r'1\n2: must be a whole number; see'),
+        ('--mode', 'x' * 100_000, "--mode: invalid choice: 'xxx"),
+    ],
+    ids=range(6),
+)
+def test_error_is_a_short_line(capsys, option, value, message):
+    line = error_of(capsys, option, value)
+    assert message in line
+    assert len(line) < 1100
+
+
+@pytest.mark.parametrize(
+    ('content', 'problem'),
+    [
+        (b'@FILE', 'more than 100 recipes in one command'),
+        (b'@FILE\n' * 100, 'more than 100 recipes in one command'),
+        (bytes(range(256)), 'not a text file'),
+        (b'--seed \xff', "can't decode"),
+        (b'--seed "1', 'No closing quotation'),
+        (b'--seed 1\n' * 10_000, 'not a text file'),
+        (None, 'Is a directory'),
+    ],
+    ids=range(7),
+)
+def test_recipe_that_cannot_be_read(capsys, tmp_path, content, problem):
+    path = tmp_path / 'recipe.args'
+    path.mkdir() if content is None else path.write_bytes(content.replace(b'FILE', bytes(path)))
+    assert problem in error_of(capsys, f'@{path}')
+
+
+def test_recipes_in_recipes(tmp_path):
+    (tmp_path / 'inner.args').write_text('--seed 2  # a comment\n--lr 0.5\n')
+    (tmp_path / 'outer.args').write_text(f'--seed 1 @{tmp_path}/inner.args\n--wd 0.25\n')
+    args = parse_args(['--seed', '3', f'@{tmp_path}/outer.args', '--wd', '0.5'])
+    assert (args.seed, args.lr, args.wd) == (2, 0.5, 0.5)
+
+
+def test_names_that_mxnet_cannot_open():
+    check_utf8(parse_args(['--workspace', 'é']))
+    with pytest.raises(UserError, match='--workspace a\udcff: not valid UTF-8'):
+        check_utf8(parse_args(['--workspace', 'a\udcff']))

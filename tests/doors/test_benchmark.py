@@ -14,9 +14,9 @@ def benchmark(*options):
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        (('-b', '0'), '-b 0'),
+        (('-b', '0'), '--batch-sizes 0'),
         (('-b', '8,8'), '-b 8,8'),
-        (('-b', '8', '-e', '0'), '-e 0'),
+        (('-b', '8', '-e', '0'), '--epochs 0'),
         (('-b', '8', '--timeout', '0'), '--timeout 0'),
         (('-b', '8', '-o', '/nowhere/out.json'), '--output /nowhere/out.json'),
         (('-b', '8', '--executable', './nothing'), '--executable ./nothing'),

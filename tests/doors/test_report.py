@@ -76,7 +76,7 @@ def make_content(**metrics):
         ('{', 'not JSON'),
         (json.dumps([1]), 'not a report'),
         (json.dumps({'metrics': {}}), "'model' is a required property"),
-        (json.dumps({'version': 2}), 'a report of version 2'),
+        (json.dumps({'version': 2}), 'a report of version 2; this package reads 1'),
         (make_content(**{'train.loss': [1, None]}), "metrics.train.loss.1: None is not of type 'number'"),
         (make_content(**{'val.top1': [1.5]}), 'metrics.val.top1.0: 1.5 is greater than the maximum of 1'),
         (make_content(losses=[1]), "'losses' does not match any of the regexes"),

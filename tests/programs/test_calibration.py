@@ -146,7 +146,7 @@ class TestBadInput:
             call_here(*command, copy / 'net-int8'), 'net-int8.params is missing, damaged or of another network'
         )
         (copy / 'net-int8.json').write_text('[]')
-        assert_user_error(call_here(*command, copy / 'net-int8'), 'does not describe an int8 network')
+        assert_user_error(call_here(*command, copy / 'net-int8'), 'not a description of an int8 network')
 
     def test_several_processes(self, trained):
         command = (sys.executable, 'train.py', '--device', 'cpu', '--mode', 'calibrate')

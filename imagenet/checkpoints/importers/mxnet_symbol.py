@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from imagenet.checkpoints.parameters import named_parameters
+from imagenet.checkpoints.symbol_file import read_symbol
 from imagenet.common.errors import UserError
 from imagenet.runtime.compat import mx
 
@@ -15,14 +16,12 @@ def _match_symbol(arrays, net, path):
         UserError: the symbol file is missing, or belongs to another network.
     """
     symbol_path = Path(f'{str(path)[: str(path).rfind("-")]}-symbol.json')
-    try:
-        theirs = _parameters_in_graph_order(symbol_path.read_text(), {name[len('arg:') :] for name in arrays})
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"--load {path}: a symbol's parameters also need {symbol_path}, which cannot be read ({error})"
-        ) from None
+    theirs = _parameters_in_graph_order(
+        read_symbol(symbol_path, f"--load {path}: a symbol's parameters also need {symbol_path}"),
+        {name[len('arg:') :] for name in arrays},
+    )
     canonical = {param.name: name for name, param in named_parameters(net).items()}
-    ours = _parameters_in_graph_order(net(mx.sym.var('data')).tojson(), set(canonical))
+    ours = _parameters_in_graph_order(json.loads(net(mx.sym.var('data')).tojson()), set(canonical))
     if [len(layer) for layer in theirs] != [len(layer) for layer in ours]:
         raise UserError(
             f'--load {path}: parameters of another network: {symbol_path} has {len(theirs)} layers with parameters, '
@@ -36,13 +35,13 @@ def _match_symbol(arrays, net, path):
     }
 
 
-def _parameters_in_graph_order(symbol_json, names):
+def _parameters_in_graph_order(graph, names):
     """Return the names of each operator's parameters, as a list of lists.
 
     Operators are in the order in which the graph first reaches one of their parameters. Unlike the order of the
     operators themselves, this order is the same for fused and separate operators.
     """
-    nodes = json.loads(symbol_json)['nodes']
+    nodes = graph['nodes']
     layers = []
     for node in nodes:
         sources = [index for index, *_ in node['inputs']]

@@ -3,8 +3,8 @@
 
 def _canonical_name(name, expected):
     name = name[len('_net.') :] if name.startswith('_net.') else name
-    *parents, own_place, leaf = name.replace('.bn.', '.').split('.')
-    candidates = ('.'.join((*parents, own_place, leaf)), '.'.join((*parents, leaf)))
+    *place, leaf = name.replace('.bn.', '.').split('.')
+    candidates = ('.'.join((*place, leaf)), '.'.join((*place[:-1], leaf)))
     return next((candidate for candidate in candidates if candidate in expected), name)
 
 

@@ -1,0 +1,11 @@
+"""Text for people: names and values from files, made safe for a terminal and a log."""
+
+
+def printable(text):
+    """Return the text with unprintable characters escaped, so that it is one line of valid UTF-8."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
+
+
+def shortened(text, limit=200):
+    """Return the text, cut off after `limit` characters."""
+    return text if len(text) <= limit else f'{text[:limit]}…'
