@@ -56,7 +56,7 @@ def compare_options(progress, options, path):
 
     def differences(names):
         return [
-            f'--{name.replace("_", "-")} {options[name]} instead of {progress.options[name]}'
+            f'--{name.replace("_", "-")} {options[name]} instead of {progress.options.get(name)}'
             for name in names
             if progress.options.get(name) != as_json(options[name])
         ]
