@@ -3,12 +3,16 @@
 # make test-fast         checks only what runs without starting programs, in a few minutes
 # make test-gpu          runs the tests of `make test` on NVIDIA GPUs
 # make test-cuda-wheels  installs MXNet's wheel for GPUs and its libraries (3.7 GB), and tests it without a GPU
+# make fuzz              tries N (20000) mutations of files and options, drawn from SEED (1); see tests/fuzz
 # Each target creates the environment first. PYTHON=python3.10 chooses its interpreter; DATA_BACKEND=mxnet or dali-cpu
 # chooses the demo's data backend.
 
 export PYTHON DATA_BACKEND
 
-.PHONY: setup demo test test-fast test-gpu test-cuda-wheels
+N = 20000
+SEED = 1
+
+.PHONY: setup demo test test-fast test-gpu test-cuda-wheels fuzz
 
 setup:
 	@scripts/setup.sh
@@ -32,3 +36,7 @@ test-gpu:
 
 test-cuda-wheels: setup
 	.venv/bin/pytest -n 0 -m cuda_wheels
+
+# Another CHECKOUT, such as an older one, can be compared: make fuzz CHECKOUT=../before
+fuzz: setup
+	.venv/bin/python tests/fuzz/run.py --mutations $(N) --seed $(SEED) $(if $(CHECKOUT),--checkout $(CHECKOUT))

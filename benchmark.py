@@ -16,8 +16,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
@@ -36,6 +36,8 @@ SECONDS_TO_END = 15
 SET_HERE = ('--workspace', '--report', '--save-frequency', '--no-resume', '--run-epochs', '--begin-epoch')
 SET_HERE += ('--early-stop-top1', '--test-io', '--check', '--check-only')
 OWN_OPTIONS = {'--batch-size': 'use -b', '--num-epochs': 'use -e', **dict.fromkeys(SET_HERE, 'leave it out')}
+# The system waits no longer.
+LONGEST_TIMEOUT = 10**6
 
 
 class RunFailedError(Exception):
@@ -152,19 +154,11 @@ def run(command, timeout):
         RunFailedError: the command failed or took too long.
         UserError: the command cannot be started.
     """
+    pipes = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE, 'text': True, 'errors': 'backslashreplace'}
+    with explained_start(command):
+        process = subprocess.Popen(command, start_new_session=True, **pipes)
     try:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors='backslashreplace',
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UserError(f'--executable {command[0]}: cannot run this ({error.strerror})') from None
-    try:
-        _, errors = process.communicate(timeout=None if timeout == math.inf else min(timeout, threading.TIMEOUT_MAX))
+        _, errors = process.communicate(timeout=None if timeout == math.inf else min(timeout, LONGEST_TIMEOUT))
     except subprocess.TimeoutExpired:
         end(process)
         raise RunFailedError(f'took more than {timeout:g} s') from None
@@ -173,6 +167,15 @@ def run(command, timeout):
         raise
     if process.returncode != 0:
         raise RunFailedError(describe_failure(process.returncode, errors))
+
+
+@contextmanager
+def explained_start(command):
+    """Raise `UserError` if the block cannot start a command."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'--executable {command[0]}: cannot run this ({error.strerror})') from None
 
 
 def describe_failure(returncode, errors):
@@ -223,9 +226,13 @@ def run_sweep(args, others, sweep):
 
 
 def print_dry_runs(args, others):
-    """Print the command that `runner` would start for each pair."""
+    """Print the command that `runner` would start for each pair; end with its exit code if it finds an error."""
     for pair in itertools.product(args.ngpus, args.batch_sizes):
-        subprocess.run([*run_command(args, others, *pair, 'WORKSPACE'), '--dry-run'], check=True)
+        command = [*run_command(args, others, *pair, 'WORKSPACE'), '--dry-run']
+        with explained_start(command):
+            returncode = subprocess.run(command).returncode
+        if returncode:
+            sys.exit(max(returncode, FAILED_EXIT_CODE))
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Text for people: names and values from files, made safe for a terminal and a log."""
+"""Text for messages."""
 
 
 def printable(text):

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,7 @@ def read_state(work, options):
             f'{work}: contains the work of a run with other options ({"; ".join(different)}); '
             'use the same options to resume it, or remove this folder'
         )
-    return state
+    return replace(state, options=options)
 
 
 def begin(work, raw, roots, options):

@@ -42,8 +42,7 @@ class ReplacedError(BaseException):
 def main():
     results = os.fdopen(os.dup(1), 'w', buffering=1)
     output, errors = ((FOLDER / name).open('w+b') for name in ('output', 'errors'))
-    for file, descriptor in ((output, 1), (errors, 2)):
-        os.dup2(file.fileno(), descriptor)
+    os.dup2(errors.fileno(), 2)
     load_mxnet()
     limit_memory()
     results.write('ready\n')
@@ -68,9 +67,11 @@ def run(kind, number, output, errors):
     scene = Scene(random.Random(f'{SEED} {kind} {number}'), ASSETS, folder, options_of)
     command = [str(part) for part in KINDS[kind](scene)]
     (FOLDER / 'command').write_text(json.dumps(command))
-    for file in (output, errors):
+    for file, descriptor in ((output, 1), (errors, 2)):
         file.seek(0)
         file.truncate()
+        # A program may have redirected it.
+        os.dup2(file.fileno(), descriptor)
     code = call(command)
     errors.seek(0)
     said = errors.read().decode('utf-8', 'backslashreplace')
