@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from imagenet.common.errors import UserError
+from imagenet.common.text import printable
 from imagenet.datasets.splits import SPLITS, check_classes
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -145,11 +146,6 @@ def check_class_name(name, folder):
 
 def breaks_lists(name):
     return '\t' in name or name.splitlines() != [name]
-
-
-def printable(text):
-    """Return the text with unprintable characters escaped, so that it is one line of valid UTF-8."""
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
 
 def skipped_line(raw, path, reason):

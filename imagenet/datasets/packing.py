@@ -19,7 +19,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
 from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
-from imagenet.datasets.decoding import decode_image
+from imagenet.datasets.decoding import decode_record_image
 from imagenet.datasets.image_tree import find_roots, list_images, shuffle_lines, skipped_line
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
 from imagenet.datasets.splits import SPLITS, first
@@ -292,7 +292,7 @@ def measure_channels(data, threads):
 
 def channel_moments(payload):
     """Return the means of a record's red, green and blue channels, and the means of their squares."""
-    mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_image(unpack_image(payload).image)))
+    mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_record_image(unpack_image(payload).image)))
     return mean, std**2 + mean**2
 
 
