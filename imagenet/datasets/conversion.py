@@ -17,8 +17,8 @@ MAX_FILE_BYTES = (1 << LENGTH_BITS) - 1 - IMAGE_HEADER.size
 MAX_JPEG_SIDE = 65500
 FULL_COLOR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
-# `image` holds the bytes for the record, or None if there is a problem.
-Converted = namedtuple('Converted', 'label path image problem')
+# `image` holds the bytes for the record, or None if there is a problem. `key` is None if records are numbered in order.
+Converted = namedtuple('Converted', 'key label path image problem')
 
 
 class UnusableError(Exception):
@@ -26,11 +26,13 @@ class UnusableError(Exception):
 
 
 def convert_line(root, resize, quality, line):
-    label, path = os.fsdecode(line).rstrip('\n').split('\t')
+    """Return the `Converted` image of a line of a list: a label, a path and perhaps a key."""
+    label, path, *key = os.fsdecode(line).rstrip('\n').split('\t')
+    about = int(key[0]) if key else None, int(label), path
     try:
-        return Converted(int(label), path, convert_image(root / path, resize, quality), None)
+        return Converted(*about, convert_image(root / path, resize, quality), None)
     except UnusableError as problem:
-        return Converted(int(label), path, None, str(problem))
+        return Converted(*about, None, str(problem))
 
 
 def convert_image(path, resize, quality):

@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 from imagenet.common.errors import UserError
 from imagenet.common.text import printable
@@ -13,6 +14,7 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 # The training list is shuffled in this many pieces. With 100 million lines, each piece takes 50 MB.
 NUM_BUCKETS = 256
 LINES_AT_ONCE = 100_000
+IM2REC_SEED = 100
 
 
 def find_roots(raw, val_fraction):
@@ -150,6 +152,16 @@ def breaks_lists(name):
 
 def skipped_line(raw, path, reason):
     return f'{printable(os.path.relpath(path, raw))}\t{printable(reason)}\n'.encode()
+
+
+def shuffle_like_im2rec(source, target):
+    """Move the lines of a file to another file in the order of im2rec.py, each with its number before as its key."""
+    lines = source.read_bytes().splitlines()
+    numbers = list(range(len(lines)))
+    Random(IM2REC_SEED).shuffle(numbers)
+    with target.open('wb') as file:
+        file.writelines(b'%s\t%d\n' % (lines[number], number) for number in numbers)
+    source.unlink()
 
 
 def shuffle_lines(source, target, buckets, random):
