@@ -9,18 +9,21 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.common.options import MOST_THREADS, integer
-from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable
+from imagenet.common.parallel import map_in_order
+from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, check_record_header, named_refusal, read_pixels
+from imagenet.datasets.image_header import UPRIGHT
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
-from imagenet.runtime.threads import available_cores, threads_on_all_cores
+from imagenet.runtime.threads import available_cores, run_on_all_cores, threads_on_all_cores
 
 # Default training crop.
 RANDOM_CROP = {
@@ -151,7 +154,7 @@ def _run(options, records, order, num_counted, devices, make_images, num_threads
         num_counted: how many of the records count; the rest are padding.
         make_images: a function `(options, encoded)` that builds the images from encoded ones with DALI's operators.
     """
-    feeds = [Feed(records, numbers) for numbers in np.split(order, len(devices), axis=1)]
+    feeds = [Feed(records, numbers, num_threads) for numbers in np.split(order, len(devices), axis=1)]
     with threads_on_all_cores():
         pipelines = [
             _build(options, feed, device, make_images, num_threads, derive_seed(seed, index))
@@ -163,13 +166,17 @@ def _run(options, records, order, num_counted, devices, make_images, num_threads
 class Feed:
     """A source of one device's encoded images: reads them in order, batch by batch, and queues the labels.
 
+    DALI ignores the EXIF orientation, so images that are not upright are decoded here and passed on as BMP.
+
     Args:
         order: record numbers, of shape (steps, batch size).
+        num_threads: threads that decode such images.
     """
 
-    def __init__(self, records, order):
+    def __init__(self, records, order, num_threads):
         self._records = records
         self._order = order
+        self._num_threads = num_threads
         self.batch_size = order.shape[1]
         self.labels = deque()
 
@@ -179,9 +186,24 @@ class Feed:
                 self._records.expect(following)
             examples = [self._records.read(number) for number in numbers]
             self.labels.append(np.array([example.label for example in examples], dtype=np.float32))
-            yield [np.frombuffer(example.image, dtype=np.uint8) for example in examples]
+            yield self._upright(numbers, [np.frombuffer(example.image, dtype=np.uint8) for example in examples])
             # By the time DALI requests the next batch, it has copied this one.
             self._records.release()
+
+    def _upright(self, numbers, images):
+        turned = [place for place, image in enumerate(images) if self._is_turned(numbers[place], image)]
+        decoded = map_in_order(self._decode, numbers[turned], self._num_threads, initializer=run_on_all_cores)
+        for place, image in zip(turned, decoded):
+            images[place] = image
+        return images
+
+    def _is_turned(self, number, image):
+        with named_refusal(self._records, number):
+            return check_record_header(image).orientation not in (None, UPRIGHT)
+
+    def _decode(self, number):
+        pixels, _ = read_pixels(self._records, number)
+        return cv2.imencode('.bmp', pixels)[1]
 
 
 def _build(options, feed, device, make_images, num_threads, seed):

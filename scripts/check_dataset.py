@@ -27,8 +27,8 @@ DETAILS = """\
 exit code: 0 if there are no problems; 1 if the data set has problems, whether or not --repair wrote a copy; 2 if the
 command is wrong, or a file cannot be read or written.
 
-An image is intact if OpenCV decodes it to its end. Changed bytes in the middle of a JPEG usually go unnoticed. A
-record's number is its line in the index, from 0.
+An image is intact if every reader of record files decodes it to its end, and libjpeg has no warning. Changed bytes in
+the middle of a JPEG can go unnoticed. A record's number is its line in the index, from 0.
 
 The copy written by --repair contains every complete record whose image decodes and whose label names a class, in the
 order of the file and byte for byte, even if the old index does not list the record. Keys are taken from the old index
@@ -77,6 +77,10 @@ def print_files(checked):
         for file in checked
     ]
     print(tabulate(rows, headers=('file', 'bytes', 'records', 'index lines', 'intact images')), end='\n\n')
+    for file in checked:
+        tagged, turned = file.num_oriented
+        print(f'{file.path.name}: images with an EXIF orientation: {tagged}, of which {turned} are turned when decoded')
+    print()
 
 
 def print_histogram(checked, classes):
@@ -85,6 +89,8 @@ def print_histogram(checked, classes):
     names = dict(enumerate(classes or ()))
     for label in sorted(set().union(*histograms.values())):
         names.setdefault(label, f'class {label}')
+    if not names:
+        return
     if len(names) <= CLASSES_IN_TABLE:
         rows = [
             (label, name, *(histogram.get(label, 0) for histogram in histograms.values()))
@@ -134,6 +140,7 @@ def write_output(path, checked, classes):
                 'bytes': file.size,
                 'records': len(file.records),
                 'index_lines': None if file.index is None else len(file.index.offsets),
+                'exif_orientation': dict(zip(('tagged', 'turned'), file.num_oriented)),
                 'histogram': file.histogram(),
                 'problems': [problem._asdict() for problem in file.problems],
             }

@@ -5,14 +5,15 @@ RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jp
 class folders themselves, and their images are split. A class is the folder that contains its images, so a class name
 can be a path such as 'animal/cat'.
 
-OUT gets {train,val}.{rec,idx,lst} and classes.txt, in the same format as from prepare_imagenet.sh; dataset.json with
-the number of images and their channels' mean and standard deviation; and skipped.txt if files were skipped.
+OUT gets {train,val}.{rec,idx,lst} and classes.txt; dataset.json with the number of images and their channels' mean and
+standard deviation; and skipped.txt if files were skipped. With --order im2rec, as prepare_imagenet.sh calls it, the
+files are those of MXNet's im2rec.py, without dataset.json.
 
-JPEG and PNG files are stored unchanged, other formats as JPEG. The work is done in .OUT.partial, whose folder `data`
-becomes OUT when it is complete. An interrupted run resumes when it is started again, and produces the same files.
+JPEG and PNG files are stored unchanged, other formats as JPEG, and also PNG files with an EXIF orientation, which not
+every reader knows. The work is done in .OUT.partial, whose folder `data` becomes OUT when it is complete. An
+interrupted run resumes when it is started again, and produces the same files.
 """
 
-import os
 import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
@@ -23,19 +24,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser, integer, number
+from imagenet.datasets.codec_messages import captured_messages
 from imagenet.datasets.conversion import MAX_JPEG_SIDE
-from imagenet.datasets.packing import prepare
+from imagenet.datasets.packing import IM2REC_ORDER, prepare
 from imagenet.runtime.threads import available_cores, run_on_all_cores
-
-
-def silence_codecs():
-    """Keep everything but this program's own messages off stderr.
-
-    The libraries for JPEG, PNG and so on print a message for each damaged file and so break the progress bar. These
-    files are listed in `skipped.txt`.
-    """
-    sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), 'w', buffering=1, errors='backslashreplace')
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def parse_args():
@@ -62,6 +54,12 @@ def parse_args():
         help='seed for the order of the training images and for the split (default: 0)',
     )
     parser.add_argument(
+        '--order',
+        choices=('seed', IM2REC_ORDER),
+        default='seed',
+        help='order of the training images: drawn with --seed, or that of im2rec.py (default: seed)',
+    )
+    parser.add_argument(
         '--threads',
         type=integer(1, 1024),
         default=available_cores(),
@@ -73,25 +71,24 @@ def parse_args():
 
 def main():
     args = parse_args()
-    silence_codecs()
     # File names may not be valid text.
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     run_on_all_cores()
     # This program already processes one image per thread.
     cv2.setNumThreads(1)
-    with one_line_errors():
+    # Damaged files are listed in `skipped.txt`; the messages of the decoding libraries would break the progress bar.
+    with captured_messages(), one_line_errors():
         try:
-            raw, out = args.raw.resolve(), args.out.resolve()
-            options = {
-                'raw': str(raw),
-                'val_fraction': args.val_fraction,
-                'resize': args.resize,
-                'quality': args.quality,
-                'seed': args.seed,
-            }
-            prepare(raw, out, options, args.threads)
+            prepare(args.raw.resolve(), args.out.resolve(), stored_options(args), args.threads)
         except OSError as error:
             raise UserError(f'{error.filename or args.out}: {error.strerror}') from None
+
+
+def stored_options(args):
+    """Return the options that determine the content of the data set."""
+    options = {name: getattr(args, name) for name in ('val_fraction', 'resize', 'quality', 'seed')}
+    order = {} if args.order == 'seed' else {'order': args.order}
+    return {'raw': str(args.raw.resolve()), **options, **order}
 
 
 if __name__ == '__main__':

@@ -1,10 +1,12 @@
 """Atomic files and folders, file locks, checksums, and writing in the background."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -75,6 +77,19 @@ def file_sha256(path):
         for block in iter(lambda: file.read(1 << 20), b''):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_regular_file(path):
+    """Return a file's bytes.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file. (Reading a named pipe could take forever.)
+    """
+    if '\0' in str(path):
+        raise OSError(errno.EINVAL, 'no file has such a name')
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError(errno.EINVAL, 'not a regular file')
+    return Path(path).read_bytes()
 
 
 class BackgroundWriter:

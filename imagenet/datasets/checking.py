@@ -1,19 +1,22 @@
 """Finds every problem of a record file and its index."""
 
 from collections import namedtuple
+from functools import partial
 
-import cv2
 import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.common.parallel import map_in_order
-from imagenet.datasets.decoding import JPEG_END, decode_image, is_cut_short
-from imagenet.datasets.records import index_path, read_index_lines, scan_records, unpack_image
+from imagenet.datasets import decoding
+from imagenet.datasets.codec_messages import captured_messages
+from imagenet.datasets.image_header import UPRIGHT, read_header
+from imagenet.datasets.records import index_path, read_index_lines, read_whole_record, scan_records, unpack_image
 from imagenet.datasets.repair import READ_AT_ONCE, bar_of
 
 # The facts kept about each stretch of a record file.
-ROW = np.dtype([('begin', 'i8'), ('end', 'i8'), ('label', 'f8'), ('id', 'u8'), ('fault', 'i1')])
-NO_FAULT, NO_RECORD, NO_IMAGE, UNDECODABLE, CUT_SHORT = range(5)
+ROW = np.dtype([('begin', 'i8'), ('end', 'i8'), ('label', 'f8'), ('id', 'u8'), ('fault', 'i1'), ('orientation', 'i1')])
+NO_FAULT, NO_RECORD, NO_IMAGE, UNDECODABLE, CUT_SHORT, OTHER_FORMAT, CORRUPT, SEVERAL_LABELS, SUSPICIOUS = range(9)
+NO_TAG = -1
 
 # Kinds of problems and their headings, in the order of the output.
 KINDS = {
@@ -28,6 +31,9 @@ KINDS = {
     'no image': 'records that are too short to hold an image',
     'undecodable': 'images that do not decode',
     'cut short': 'JPEGs that are cut short',
+    'corrupt': 'JPEGs with damaged data',
+    'format': 'images that not every reader decodes',
+    'several labels': 'records with several labels',
     'label': 'labels that do not name a class',
     'empty class': 'classes without an image',
 }
@@ -35,6 +41,16 @@ IMAGE_FAULTS = {
     NO_IMAGE: ('no image', 'too short to contain an image'),
     UNDECODABLE: ('undecodable', 'image does not decode'),
     CUT_SHORT: ('cut short', 'JPEG is cut short'),
+    CORRUPT: ('corrupt', 'JPEG data is damaged: libjpeg decodes it with a warning'),
+    OTHER_FORMAT: ('format', 'image has a format that not every reader decodes'),
+    SEVERAL_LABELS: ('several labels', 'has several labels, but a classifier learns one'),
+}
+FAULTS = {
+    decoding.UNDECODABLE: UNDECODABLE,
+    decoding.TOO_LARGE: UNDECODABLE,
+    decoding.TOO_NARROW: UNDECODABLE,
+    decoding.CUT_SHORT: CUT_SHORT,
+    decoding.OTHER_FORMAT: OTHER_FORMAT,
 }
 
 # `record` is the record's number and `offset` its first byte; each is None if it does not apply.
@@ -151,6 +167,12 @@ class CheckedFile:
         return Problem(kind, f'{self.path}: record {number} at byte {begin}: {message}', number, begin)
 
     @property
+    def num_oriented(self):
+        """The number of images with an EXIF orientation tag, and how many of them are not upright."""
+        orientations = self.records['orientation']
+        return int((orientations != NO_TAG).sum()), int((orientations > UPRIGHT).sum())
+
+    @property
     def has_label(self):
         return self.records['fault'] != NO_IMAGE
 
@@ -179,9 +201,13 @@ def read_rows(path, num_threads):
         UserError: the file cannot be read.
     """
     try:
-        with path.open('rb', READ_AT_ONCE) as file, bar_of(path.name, path.stat().st_size) as bar:
-            stretches = with_progress(scan_records(file), bar)
-            return np.fromiter(map_in_order(look_at, stretches, num_threads), dtype=ROW)
+        with path.open('rb', READ_AT_ONCE) as file, captured_messages() as messages:
+            with bar_of(path.name, path.stat().st_size) as bar:
+                stretches = with_progress(scan_records(file), bar)
+                rows = map_in_order(partial(look_at, messages), stretches, num_threads)
+                rows = np.fromiter(rows, dtype=ROW)
+            look_again(file, rows, messages)
+            return rows
     except OSError as error:
         raise UserError(f'{path}: cannot read this record file ({error.strerror})') from None
 
@@ -192,27 +218,38 @@ def with_progress(stretches, bar):
         yield stretch
 
 
-def look_at(stretch):
+def look_at(messages, stretch):
     """Return the `ROW` of a stretch."""
     begin, end, payload = stretch
     if payload is None:
-        return begin, end, np.nan, 0, NO_RECORD
+        return begin, end, np.nan, 0, NO_RECORD, NO_TAG
     record = unpack_image(payload)
     if record is None:
-        return begin, end, np.nan, 0, NO_IMAGE
-    return begin, end, record.label, record.key, find_image_fault(record.image)
+        return begin, end, np.nan, 0, NO_IMAGE, NO_TAG
+    header = read_header(record.image)
+    orientation = NO_TAG if header is None or header.orientation is None else header.orientation
+    fault = find_image_fault(record.image, messages)
+    if record.num_labels > 1 and fault in (NO_FAULT, SUSPICIOUS):
+        fault = SEVERAL_LABELS
+    return begin, end, record.label, record.key, fault, orientation
 
 
-def find_image_fault(encoded):
+def find_image_fault(encoded, messages):
+    """Return the fault of an image; `SUSPICIOUS` if a library printed a warning meanwhile, maybe about another one."""
+    num_before = messages.count()
     try:
-        if decode_image(encoded) is None:
-            return UNDECODABLE
-    except cv2.error:
-        # For example, the header declares an impossible size.
-        return UNDECODABLE
-    # `is_cut_short` decodes the image again. That is unnecessary if a JPEG ends with its end marker, as nearly all do.
-    may_be_cut_short = bytes(encoded[-len(JPEG_END) :]) != JPEG_END
-    return CUT_SHORT if may_be_cut_short and is_cut_short(encoded) else NO_FAULT
+        decoding.decode_record_image(encoded)
+    except decoding.RefusedImageError as error:
+        return FAULTS[error.kind]
+    return NO_FAULT if messages.count() == num_before else SUSPICIOUS
+
+
+def look_again(file, rows, messages):
+    """Decode suspicious images alone, to find those that libjpeg warns of."""
+    for position in np.flatnonzero(rows['fault'] == SUSPICIOUS):
+        payload, _ = read_whole_record(file, int(rows['begin'][position]))
+        fault = find_image_fault(unpack_image(payload).image, messages)
+        rows['fault'][position] = CORRUPT if fault == SUSPICIOUS else fault
 
 
 def repeated(values):

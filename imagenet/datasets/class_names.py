@@ -5,23 +5,36 @@ import shutil
 from pathlib import Path
 
 from imagenet.common.errors import UserError
+from imagenet.common.text import printable
 
+# The length of the longest path, as a class can be a path; and room for millions of names.
+MAX_NAME_LENGTH, MAX_BYTES = 4096, 1 << 26
 IMAGENET_CLASS_FILE = Path(__file__).resolve().with_name('imagenet_classes.txt')
 
 
 def read_class_names(folder):
     """Return the lines of a folder's `classes.txt`, or None if the file does not exist.
 
+    Control characters are escaped, as names are printed.
+
     Raises:
-        UserError: the file cannot be read or is not UTF-8.
+        UserError: the file cannot be read, or its lines are not names.
     """
     path = Path(folder) / 'classes.txt'
     if not path.is_file():
         return None
     try:
-        return path.read_text(encoding='utf-8').rstrip().splitlines()
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f'{path}: cannot read the class names (larger than {MAX_BYTES} bytes)')
+        lines = path.read_text(encoding='utf-8').rstrip('\n').split('\n')
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot read the class names ({error})') from None
+    for number, line in enumerate(lines, 1):
+        if not line and len(lines) > 1:
+            raise UserError(f'{path}: line {number} is empty; each line must be the name of a class')
+        if len(line) > MAX_NAME_LENGTH:
+            raise UserError(f'{path}: line {number} is too long for the name of a class ({len(line)} characters)')
+    return [printable(line) for line in lines if line]
 
 
 def first_class_names(folders):

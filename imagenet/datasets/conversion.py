@@ -6,17 +6,19 @@ from collections import namedtuple
 
 import cv2
 
-from imagenet.datasets.decoding import JPEG_END, JPEG_START, decode_image, is_cut_short
+from imagenet.datasets.decoding import CUT_SHORT, UNDECODABLE, RefusedImageError, check_record_header, decode_image
 from imagenet.datasets.records import IMAGE_HEADER, LENGTH_BITS
 
-# All readers of record files can decode these formats. Other formats are stored as JPEG.
-STARTS_OF_KEPT_FORMATS = (JPEG_START, b'\x89PNG\r\n\x1a\n')
+# Other formats are stored as JPEG.
+KEPT_FORMATS = ('JPEG', 'PNG')
+REASONS = {UNDECODABLE: 'cannot be decoded', CUT_SHORT: 'cut short'}
 # A record stores its length in LENGTH_BITS bits.
 MAX_FILE_BYTES = (1 << LENGTH_BITS) - 1 - IMAGE_HEADER.size
 MAX_JPEG_SIDE = 65500
+FULL_COLOR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
-# `image` holds the bytes for the record, or None if there is a problem.
-Converted = namedtuple('Converted', 'label path image problem')
+# `image` holds the bytes for the record, or None if there is a problem. `key` is None if records are numbered in order.
+Converted = namedtuple('Converted', 'key label path image problem')
 
 
 class UnusableError(Exception):
@@ -24,11 +26,13 @@ class UnusableError(Exception):
 
 
 def convert_line(root, resize, quality, line):
-    label, path = os.fsdecode(line).rstrip('\n').split('\t')
+    """Return the `Converted` image of a line of a list: a label, a path and perhaps a key."""
+    label, path, *key = os.fsdecode(line).rstrip('\n').split('\t')
+    about = int(key[0]) if key else None, int(label), path
     try:
-        return Converted(int(label), path, convert_image(root / path, resize, quality), None)
+        return Converted(*about, convert_image(root / path, resize, quality), None)
     except UnusableError as problem:
-        return Converted(int(label), path, None, str(problem))
+        return Converted(*about, None, str(problem))
 
 
 def convert_image(path, resize, quality):
@@ -42,18 +46,22 @@ def convert_image(path, resize, quality):
     encoded = read_file(path)
     try:
         image = decode_image(encoded)
-        if image is None:
-            raise UnusableError('cannot be decoded')
-        # The end marker occurs only at the end of a JPEG. Looking for it is faster than decoding the image again.
-        if not encoded.endswith(JPEG_END) and is_cut_short(encoded):
-            raise UnusableError('cut short')
         if resize and resize < min(image.shape[:2]):
             return encode_jpeg(shrink(image, resize), quality)
-        if encoded.startswith(STARTS_OF_KEPT_FORMATS):
-            return encoded
-        return encode_jpeg(image, quality)
+        # Without subsampling, colors stay as sharp as in the other format.
+        return encoded if is_kept(encoded) else encode_jpeg(image, quality, *FULL_COLOR)
+    except RefusedImageError as error:
+        raise UnusableError(REASONS.get(error.kind, str(error))) from None
     except cv2.error as error:
         raise UnusableError(f'OpenCV cannot process it ({error.err})') from None
+
+
+def is_kept(encoded):
+    """Return whether the image is stored unchanged: a JPEG, or a PNG that all readers show alike."""
+    try:
+        return check_record_header(encoded).format in KEPT_FORMATS
+    except RefusedImageError:
+        return False
 
 
 def read_file(path):
@@ -75,7 +83,7 @@ def shrink(image, shorter_side):
     return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
-def encode_jpeg(image, quality):
+def encode_jpeg(image, quality, *parameters):
     if max(image.shape[:2]) > MAX_JPEG_SIDE:
         raise UnusableError(f'larger than a JPEG can be ({MAX_JPEG_SIDE} pixels a side)')
-    return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality, *parameters])[1].tobytes()

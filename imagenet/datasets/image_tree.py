@@ -4,14 +4,17 @@ import os
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 from imagenet.common.errors import UserError
+from imagenet.common.text import printable
 from imagenet.datasets.splits import SPLITS, check_classes
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 # The training list is shuffled in this many pieces. With 100 million lines, each piece takes 50 MB.
 NUM_BUCKETS = 256
 LINES_AT_ONCE = 100_000
+IM2REC_SEED = 100
 
 
 def find_roots(raw, val_fraction):
@@ -147,13 +150,18 @@ def breaks_lists(name):
     return '\t' in name or name.splitlines() != [name]
 
 
-def printable(text):
-    """Return the text with unprintable characters escaped, so that it is one line of valid UTF-8."""
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
-
-
 def skipped_line(raw, path, reason):
     return f'{printable(os.path.relpath(path, raw))}\t{printable(reason)}\n'.encode()
+
+
+def shuffle_like_im2rec(source, target):
+    """Move the lines of a file to another file in the order of im2rec.py, each with its number before as its key."""
+    lines = source.read_bytes().splitlines()
+    numbers = list(range(len(lines)))
+    Random(IM2REC_SEED).shuffle(numbers)
+    with target.open('wb') as file:
+        file.writelines(b'%s\t%d\n' % (lines[number], number) for number in numbers)
+    source.unlink()
 
 
 def shuffle_lines(source, target, buckets, random):

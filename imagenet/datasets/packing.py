@@ -20,8 +20,8 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
 from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
-from imagenet.datasets.decoding import decode_image
-from imagenet.datasets.image_tree import find_roots, list_images, shuffle_lines, skipped_line
+from imagenet.datasets.decoding import decode_record_image
+from imagenet.datasets.image_tree import find_roots, list_images, shuffle_like_im2rec, shuffle_lines, skipped_line
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
 from imagenet.datasets.splits import SPLITS, first
 from imagenet.reporting.json_files import read_json
@@ -30,6 +30,8 @@ SCHEMA = Path(__file__).resolve().with_name('packing_schema.json')
 # A killed run loses the work on fewer images than this.
 IMAGES_BETWEEN_SAVES = 512
 SAMPLE_SIZE = 1000
+# The value of the option `order` for the files that MXNet's im2rec.py makes.
+IM2REC_ORDER = 'im2rec'
 SECONDS_BETWEEN_LINES = 30
 
 
@@ -55,7 +57,9 @@ def prepare(raw, out, options, threads):
         print('checking the record files')
         counts = check_result(work)
         with keep_work_on_error(work):
-            num_skipped = write_description(work / 'data', counts, options, threads)
+            num_skipped = count_skipped(work / 'data')
+            if options.get('order') != IM2REC_ORDER:
+                write_description(work / 'data', counts, num_skipped, options, threads)
             publish(work, out)
     num_train, num_val = (sum(counts[split].values()) for split in SPLITS)
     print(f'{out}: {num_train} training and {num_val} validation images, {len(counts["train"])} classes')
@@ -112,9 +116,9 @@ def read_state(work, options):
         return None
     state = PackingState(**read_json(path, SCHEMA, 'the state of a run', advice=f'remove {work} to start over'))
     different = [
-        f'{name} was {state.options.get(name)}, is {value}'
-        for name, value in options.items()
-        if state.options.get(name) != value
+        f'{name} was {state.options.get(name)}, is {options.get(name)}'
+        for name in {**options, **state.options}
+        if state.options.get(name) != options.get(name)
     ]
     if different:
         raise UserError(
@@ -135,7 +139,10 @@ def begin(work, raw, roots, options):
         data.mkdir(exist_ok=True)
         random = np.random.RandomState(options['seed'])
         listed = list_images(work, raw, roots, options['val_fraction'], random)
-        shuffle_lines(work / 'train.sorted', work / 'train.list', work / 'buckets', random)
+        if options.get('order') == IM2REC_ORDER:
+            shuffle_like_im2rec(work / 'train.sorted', work / 'train.list')
+        else:
+            shuffle_lines(work / 'train.sorted', work / 'train.list', work / 'buckets', random)
         for path in (work / 'train.list', work / 'val.list', data / 'skipped.txt'):
             flush_to_disk(path)
         state = PackingState(
@@ -172,7 +179,7 @@ def pack_split(split, raw, root, work, state, threads):
             if converted.problem:
                 skipped.write(skipped_line(raw, root / converted.path, converted.problem))
             else:
-                key = state.packed[split]
+                key = state.packed[split] if converted.key is None else converted.key
                 idx.write(b'%d\t%d\n' % (key, rec.tell()))
                 lst.write(b'%d\t%f\t%s\n' % (key, converted.label, os.fsencode(converted.path)))
                 rec.write(pack_image(key, converted.label, converted.image))
@@ -254,15 +261,17 @@ def check_result(work):
     return counts
 
 
-def write_description(data, counts, options, threads):
-    """Write `dataset.json`, and remove `skipped.txt` if it is empty.
-
-    Returns:
-        The number of skipped files.
-    """
-    skipped = data / 'skipped.txt'
-    with skipped.open('rb') as lines:
+def count_skipped(data):
+    """Return the number of skipped files, and remove `skipped.txt` if there are none."""
+    with (data / 'skipped.txt').open('rb') as lines:
         num_skipped = sum(1 for _ in lines)
+    if not num_skipped:
+        (data / 'skipped.txt').unlink()
+    return num_skipped
+
+
+def write_description(data, counts, num_skipped, options, threads):
+    """Write `dataset.json`."""
     description = {
         'classes': list(counts['train']),
         **{split: {'images': sum(counts[split].values()), 'images_per_class': counts[split]} for split in SPLITS},
@@ -271,9 +280,6 @@ def write_description(data, counts, options, threads):
         'options': options,
     }
     (data / 'dataset.json').write_text(json.dumps(description, indent=2) + '\n', encoding='utf-8')
-    if not num_skipped:
-        skipped.unlink()
-    return num_skipped
 
 
 def measure_channels(data, threads):
@@ -292,7 +298,7 @@ def measure_channels(data, threads):
 
 def channel_moments(payload):
     """Return the means of a record's red, green and blue channels, and the means of their squares."""
-    mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_image(unpack_image(payload).image)))
+    mean, std = (values[::-1, 0] for values in cv2.meanStdDev(decode_record_image(unpack_image(payload).image)))
     return mean, std**2 + mean**2
 
 

@@ -12,6 +12,7 @@ index, from 0.
 
 import mmap
 import os
+import stat
 import struct
 import warnings
 from collections import namedtuple
@@ -20,11 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from imagenet.common.errors import UserError
+from imagenet.common.files import read_regular_file
+from imagenet.datasets.image_header import JPEG_START
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack('<I', MAGIC)
 RECORD_HEADER = struct.Struct('<II')
 IMAGE_HEADER = struct.Struct('<IfQQ')
+LABEL = struct.Struct('<f')
 LENGTH_BITS = 29
 # Continuation flags: a payload that contains the magic number is split there and written in several pieces.
 WHOLE, FIRST_PIECE, MIDDLE_PIECE, LAST_PIECE = 0, 1, 2, 3
@@ -33,8 +37,11 @@ RECORDS_LOOKED_AT = 1000
 # A multiple of 4, because records start at multiples of 4.
 SEARCHED_AT_ONCE = 1 << 16
 
+# What `read_ends` reads of a large JPEG: its header, unless that contains a large thumbnail, and its end marker.
+START_BYTES, END_BYTES = 1 << 16, 16
+
 # `image` is the encoded image: bytes, or a view of them.
-Record = namedtuple('Record', 'key label image')
+Record = namedtuple('Record', 'key label image num_labels')
 # Bytes of a record file: a complete record with its payload, or bytes that are not a record (then `payload` is None).
 Stretch = namedtuple('Stretch', 'begin end payload')
 
@@ -57,7 +64,7 @@ def read_index_lines(path):
     """
     path = Path(path)
     try:
-        text = path.read_bytes()
+        text = read_regular_file(path)
     except OSError as error:
         raise UserError(
             f'{path}: cannot read this index ({error.strerror}); create it with prepare_imagenet.sh'
@@ -73,6 +80,10 @@ def read_index_lines(path):
         raise UserError(f'{path}: this index is empty; create the data set again with prepare_imagenet.sh')
     if len(words) % 2:
         raise UserError(f'{path}: not an index, or cut short (it contains an odd number of numbers)')
+    # NumPy replaces numbers that are too large.
+    wrong = words[(words < 0) | (words == np.iinfo(np.int64).max)]
+    if len(wrong):
+        raise UserError(f'{path}: not an index (it contains {wrong[0]}, which is not a key or a byte offset)')
     return words.reshape(-1, 2)
 
 
@@ -88,36 +99,81 @@ def check_record_file(record_path, idx_path, num_classes):
         UserError: the files cannot be used; the message gives the reason.
     """
     record_path = Path(record_path)
+    size = _size_of(record_path)
+    offsets = read_index(idx_path)
+    check_offsets(offsets, size, record_path, idx_path)
     try:
-        size = record_path.stat().st_size
-        file = record_path.open('rb')
+        with record_path.open('rb') as file:
+            _check_last_record(file, offsets, size, record_path, idx_path)
+            for position in np.unique(np.linspace(0, len(offsets) - 1, RECORDS_LOOKED_AT).astype(int)).tolist():
+                _check_record(file, position, int(offsets[position]), num_classes, record_path, idx_path)
     except OSError as error:
         raise UserError(f'{record_path}: cannot read this record file ({error.strerror})') from None
-    with file:
-        if size == 0:
-            raise UserError(f'{record_path}: this record file is empty; create the data set again')
-        offsets = read_index(idx_path)
-        if offsets.min() < 0 or offsets.max() >= size:
-            raise UserError(
-                f'{idx_path}: points at byte {offsets.max()} of {record_path}, which has {size}: '
-                'the record file is cut short, or the index belongs to another file'
-            )
-        end = _end_of_record(file, int(offsets.max()))
-        if end != size:
-            raise UserError(
-                f'{record_path}: its last record in {idx_path} ends at byte {end}, the file at {size}: '
-                'the record file is cut short, or the index belongs to another file'
-            )
-        for position in np.unique(np.linspace(0, len(offsets) - 1, RECORDS_LOOKED_AT).astype(int)):
-            label = _read_label(file, int(offsets[position]))
-            if label is None:
-                raise UserError(f'{idx_path}: byte {offsets[position]} of {record_path} is not the start of a record')
-            if not (0 <= label < num_classes and label == int(label)):
-                raise UserError(
-                    f'{record_path}: record {position} has label {label:g}; '
-                    f'--num-classes {num_classes} allows 0 to {num_classes - 1}'
-                )
     return len(offsets)
+
+
+def _size_of(record_path):
+    """Return the size of a record file; raise `UserError` if it is none."""
+    try:
+        status = record_path.stat()
+    except OSError as error:
+        raise UserError(f'{record_path}: cannot read this record file ({error.strerror})') from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f'{record_path}: cannot read this record file (not a regular file)')
+    if status.st_size == 0:
+        raise UserError(f'{record_path}: this record file is empty; create the data set again')
+    return status.st_size
+
+
+def check_offsets(offsets, size, record_path, idx_path):
+    """Raise `UserError` if an index points beyond the end of its record file, or twice at the same record."""
+    if offsets.max() >= size:
+        raise UserError(
+            f'{idx_path}: points at byte {offsets.max()} of {record_path}, which has {size}: '
+            'the record file is cut short, or the index belongs to another file'
+        )
+    ordered = np.sort(offsets)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise UserError(
+            f'{idx_path}: points at byte {repeated[0]} of {record_path} more than once; '
+            f'scripts/check_dataset.py {record_path.parent} lists all problems'
+        )
+
+
+def _check_last_record(file, offsets, size, record_path, idx_path):
+    last = int(offsets.max())
+    end = _end_of_record(file, last)
+    if end is None:
+        raise UserError(
+            f'{idx_path}: byte {last} of {record_path} is not the start of a record: '
+            'the index belongs to another file, or the record file is damaged'
+        )
+    if end != size:
+        raise UserError(
+            f'{record_path}: its last record in {idx_path} ends at byte {end}, the file at {size}: '
+            'the record file is cut short, or the index belongs to another file'
+        )
+
+
+def _check_record(file, number, offset, num_classes, record_path, idx_path):
+    record = _read_header_of_image(file, offset)
+    if record is None:
+        raise UserError(f'{idx_path}: byte {offset} of {record_path} is not the start of a record')
+    where = f'{record_path}: record {number}'
+    check_single_label(record, f'{where} at byte {offset}')
+    if not (0 <= record.label < num_classes and record.label == int(record.label)):
+        raise UserError(
+            f'{where} has label {record.label:g}; --num-classes {num_classes} allows 0 to {num_classes - 1}'
+        )
+
+
+def check_single_label(record, where):
+    """Raise `UserError` if a `Record` has several labels."""
+    if record.num_labels > 1:
+        raise UserError(
+            f'{where} has {record.num_labels} labels, but a classifier learns one; pack the images again with one label'
+        )
 
 
 def _read_record_header(file, offset):
@@ -142,12 +198,21 @@ def _end_of_record(file, offset):
             return offset
 
 
-def _read_label(file, offset):
+def _read_header_of_image(file, offset):
+    """Return the `Record` at a byte offset with an empty image, or None if no record with an image starts there."""
     header = _read_record_header(file, offset)
     if header is None or header[0] not in (WHOLE, FIRST_PIECE):
         return None
-    payload = file.read(IMAGE_HEADER.size)
-    return IMAGE_HEADER.unpack(payload)[1] if len(payload) == IMAGE_HEADER.size else None
+    # The first label may follow the header.
+    payload = file.read(min(header[1], IMAGE_HEADER.size + LABEL.size))
+    if len(payload) < IMAGE_HEADER.size:
+        return None
+    num_labels, label, key, _ = IMAGE_HEADER.unpack_from(payload)
+    if num_labels:
+        if len(payload) < IMAGE_HEADER.size + LABEL.size:
+            return None
+        (label,) = LABEL.unpack_from(payload, IMAGE_HEADER.size)
+    return Record(key, label, b'', num_labels)
 
 
 def _read_payload(data, begin=0):
@@ -184,7 +249,7 @@ def scan_records(file):
     size = os.fstat(file.fileno()).st_size
     position = damaged_from = 0
     while position < size:
-        payload, end = _read_whole_record(file, position)
+        payload, end = read_whole_record(file, position)
         if payload is None:
             position = _find_magic(file, position + len(MAGIC_BYTES))
             continue
@@ -196,7 +261,7 @@ def scan_records(file):
         yield Stretch(damaged_from, size, None)
 
 
-def _read_whole_record(file, begin):
+def read_whole_record(file, begin):
     """Return (payload, byte after the record) of the record at a byte of a file, or (None, None) if it is not complete.
 
     Writers split payloads at the magic number, so a magic number inside a piece shows that the length is wrong.
@@ -249,8 +314,8 @@ def unpack_image(payload):
     if begin > len(payload):
         return None
     if num_labels:
-        (label,) = struct.unpack_from('<f', payload, IMAGE_HEADER.size)
-    return Record(key, label, payload[begin:])
+        (label,) = LABEL.unpack_from(payload, IMAGE_HEADER.size)
+    return Record(key, label, payload[begin:], num_labels)
 
 
 def pack_image(key, label, image):
@@ -287,11 +352,12 @@ class RecordFile:
     def __init__(self, record_path, idx_path, use_mmap=False):
         self.path = Path(record_path)
         self._offsets = read_index(idx_path)
+        size = _size_of(self.path)
+        check_offsets(self._offsets, size, self.path, idx_path)
         try:
             self._file = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
-        size = os.fstat(self._file).st_size
         # The numbers of the records, in the order of the file.
         self.in_file_order = np.argsort(self._offsets, kind='stable')
         ends = np.empty_like(self._offsets)
@@ -310,19 +376,41 @@ class RecordFile:
         """Return one `Record`.
 
         Raises:
-            UserError: the record is damaged.
+            UserError: the record is damaged or has several labels.
         """
-        offset, length = int(self._offsets[number]), int(self._lengths[number])
-        payload, _ = _read_payload(self._bytes(offset, length))
+        payload, _ = _read_payload(self._bytes(int(self._offsets[number]), int(self._lengths[number])))
         record = unpack_image(payload) if payload is not None else None
         if record is None:
-            raise UserError(f'{self.where(number)} is damaged; run scripts/check_dataset.py')
+            raise UserError(f'{self.where(number)} is damaged; run scripts/check_dataset.py {self.path.parent}')
+        check_single_label(record, self.where(number))
         return record
 
+    def read_ends(self, number):
+        """Return one `Record` as `read` does, but of a large JPEG only the first and the last bytes.
+
+        Raises:
+            UserError: the record is damaged or has several labels.
+        """
+        offset, length = int(self._offsets[number]), int(self._lengths[number])
+        if length <= START_BYTES + END_BYTES:
+            return self.read(number)
+        start = self._bytes(offset, START_BYTES)
+        magic, word = RECORD_HEADER.unpack_from(start)
+        record = unpack_image(start[RECORD_HEADER.size :])
+        is_whole_jpeg = magic == MAGIC and word >> LENGTH_BITS == WHOLE and record and record.image[:3] == JPEG_START
+        end = RECORD_HEADER.size + (word & ((1 << LENGTH_BITS) - 1))
+        if not is_whole_jpeg or not START_BYTES < end <= length:
+            return self.read(number)
+        check_single_label(record, self.where(number))
+        return record._replace(image=bytes(record.image) + bytes(self._bytes(offset + end - END_BYTES, END_BYTES)))
+
     def _bytes(self, offset, length):
-        if self._map is None:
+        if self._map is not None:
+            return memoryview(self._map)[offset : offset + length]
+        try:
             return os.pread(self._file, length, offset)
-        return memoryview(self._map)[offset : offset + length]
+        except OSError as error:
+            raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
 
     def expect(self, numbers):
         """Ask the kernel to prefetch records that will be read soon."""

@@ -11,7 +11,10 @@ import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
+from imagenet.common.options import integer
 from imagenet.common.parallel import map_in_order
+from imagenet.common.text import printable
+from imagenet.datasets.decoding import MAX_PIXELS, MOST_PIXELS
 from imagenet.input_pipeline.transforms import as_network_input, load_image
 from imagenet.runtime.compat import mx
 from imagenet.runtime.threads import available_cores, run_on_all_cores
@@ -27,6 +30,12 @@ def add_prediction_args(parser):
     group.add_argument(
         '--data-pred', type=Path, help='what --mode pred classifies: an image, a folder, or a list (.txt) of images'
     )
+    group.add_argument(
+        '--max-pixels',
+        type=integer(1, MOST_PIXELS),
+        default=MAX_PIXELS,
+        help='--mode pred: refuse larger images, as they may fill the memory (default: %(default)s)',
+    )
     return group
 
 
@@ -41,6 +50,7 @@ class PredictionOptions:
     data_pred: Path
     output: Path
     batch_size: int
+    max_pixels: int
 
     def __post_init__(self):
         if self.output is not None and self.output.suffix not in ('.csv', '.json'):
@@ -72,7 +82,7 @@ def find_images(path):
     return found
 
 
-def classify(net, paths, batch_size, evaluation, form, device):
+def classify(net, paths, batch_size, evaluation, form, device, max_pixels=MAX_PIXELS):
     """Decode images in threads and classify them in batches; a batch is decoded while another is computed.
 
     Yields:
@@ -81,7 +91,7 @@ def classify(net, paths, batch_size, evaluation, form, device):
 
     def load(path):
         try:
-            return path, load_image(path, evaluation)
+            return path, load_image(path, evaluation, max_pixels)
         except UserError as error:
             return path, str(error)
 
@@ -126,7 +136,7 @@ def predict(net, names, options, evaluation, form, device):
     paths = find_images(options.data_pred)
     is_alone = len(paths) == 1
     results = []
-    for path, row in classify(net, paths, options.batch_size, evaluation, form, device):
+    for path, row in classify(net, paths, options.batch_size, evaluation, form, device, options.max_pixels):
         if isinstance(row, str):
             results.append({'file': str(path), 'error': row, 'classes': []})
         else:
@@ -147,16 +157,17 @@ def predict(net, names, options, evaluation, form, device):
 def line_of(result):
     """Return the line that is printed for one of many images."""
     if result['error']:
-        return f'   error  {result["error"]}'
+        return printable(f'   error  {result["error"]}')
     best = result['classes'][0]
-    return f'{best["probability"]:8.4%}  {best["name"]}  {result["file"]}'
+    return printable(f'{best["probability"]:8.4%}  {best["name"]}  {result["file"]}')
 
 
 def write_results(path, results):
     """Write a CSV row or a JSON object for each image."""
 
     def write(temporary):
-        with temporary.open('w', encoding='utf-8', newline='') as file:
+        # File names may not be valid text.
+        with temporary.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
             if path.suffix == '.json':
                 json.dump(results, file, indent=2)
                 file.write(os.linesep)

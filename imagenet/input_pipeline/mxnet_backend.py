@@ -10,12 +10,13 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.common.options import LARGEST_SIDE, MOST_THREADS, integer, number, option_name
-from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, decode_image, undecodable
+from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, check_headers, read_pixels
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches, split_over_devices
 from imagenet.input_pipeline.data_options import DataOptions
@@ -166,7 +167,13 @@ def training_data(options, kv, devices, process_batch):
     num_parts = kv.size() * num_readers
     parts = range(kv.rank() * num_readers, (kv.rank() + 1) * num_readers)
 
+    @lru_cache(maxsize=None)
+    def check_once():
+        # `ImageRecordIter` ends the process at a damaged record, and decodes what other readers refuse.
+        check_headers(*_own_records(options, kv), decoding_threads(options))
+
     def start_epoch(epoch):
+        check_once()
         with _explained_errors(options, kv), threads_on_all_cores():
             readers = [
                 _image_record_iter(options, process_batch, num_readers, num_parts, part, epoch) for part in parts
@@ -256,10 +263,15 @@ def _explained_errors(options, kv):
             raise UserError(
                 f'--max-crop-size {options.max_crop_size}: an image of {options.data_train} is smaller'
             ) from None
-        records = RecordFile(options.data_train, index_path(options.data_train, options.data_train_idx))
-        begin, end = shard_bounds(len(records), kv.size(), kv.rank())
-        check_decodable(records, records.in_file_order[begin:end], decoding_threads(options))
+        check_decodable(*_own_records(options, kv), decoding_threads(options))
         raise
+
+
+def _own_records(options, kv):
+    """Return the `RecordFile` for training, and the numbers of the records that this process reads."""
+    records = RecordFile(options.data_train, index_path(options.data_train, options.data_train_idx))
+    begin, end = shard_bounds(len(records), kv.size(), kv.rank())
+    return records, records.in_file_order[begin:end]
 
 
 def validation_data(options, kv, devices, process_batch):
@@ -282,11 +294,8 @@ def _read_validation(options, records, numbers, batch_size):
     evaluation = options.evaluation
 
     def load(number):
-        record = records.read(number)
-        image = decode_image(record.image)
-        if image is None:
-            raise undecodable(records, number)
-        return evaluation_transform(image, evaluation), record.label
+        image, label = read_pixels(records, number)
+        return evaluation_transform(image, evaluation), label
 
     pool = ThreadPoolExecutor(decoding_threads(options), initializer=run_on_all_cores)
     starts = iter(range(0, len(numbers), batch_size))

@@ -1,14 +1,21 @@
 """Transforms of images: the evaluation transform, and the form that a network takes as input."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from imagenet.common.errors import UserError
+from imagenet.common.files import read_regular_file
 from imagenet.common.parallel import map_in_order
-from imagenet.datasets.decoding import RGB_CHANNELS, decode_image, undecodable
+from imagenet.datasets.decoding import (
+    MAX_PIXELS,
+    RGB_CHANNELS,
+    TOO_LARGE,
+    RefusedImageError,
+    decode_image,
+    read_pixels,
+)
 from imagenet.runtime.compat import mx
 from imagenet.runtime.layouts import change_layout
 from imagenet.runtime.threads import available_cores
@@ -57,13 +64,11 @@ def evaluation_images(records, numbers, options):
     """Yield the `evaluation_transform` of the given records in order; threads decode them.
 
     Raises:
-        UserError: an image does not decode.
+        UserError: a record is damaged, or its image is not used.
     """
 
     def load(number):
-        image = decode_image(records.read(number).image)
-        if image is None:
-            raise undecodable(records, number)
+        image, _ = read_pixels(records, number)
         return evaluation_transform(image, options)
 
     return map_in_order(load, numbers, available_cores())
@@ -81,21 +86,22 @@ def centre_crop(image, height, width):
     return image[top : top + height, left : left + width]
 
 
-def load_image(path, options):
+def load_image(path, options, max_pixels=MAX_PIXELS):
     """Read one image and apply the evaluation transform.
 
     Returns:
         A float32 array `(1, 3, H, W)`.
 
     Raises:
-        UserError: the file cannot be read or decoded.
+        UserError: the file cannot be read, or its image is not used.
     """
     try:
-        image = decode_image(Path(path).read_bytes())
+        image = decode_image(read_regular_file(path), max_pixels)
     except OSError as error:
         raise UserError(f'--data-pred {path}: cannot read this image ({error.strerror})') from None
-    if image is None:
-        raise UserError(f'--data-pred {path}: not an image that OpenCV can decode')
+    except RefusedImageError as error:
+        advice = '; --max-pixels sets the limit' if error.kind == TOO_LARGE else ''
+        raise UserError(f'--data-pred {path}: not an image that can be used: it {error}{advice}') from None
     return evaluation_transform(image, options)[np.newaxis]
 
 

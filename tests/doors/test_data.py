@@ -11,6 +11,7 @@ from helpers.loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, 
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
 from imagenet.common.options import with_changes
+from imagenet.datasets.records import check_record_file
 from imagenet.input_pipeline.transforms import as_network_input, evaluation_transform
 from imagenet.runtime.compat import mx
 
@@ -210,16 +211,35 @@ def test_batch_larger_than_the_data_set(args):
         load(args)
 
 
-def test_label_of_a_record_with_several(args, tmp_path):
-    """The first label counts, and the image after the labels is found."""
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_records_with_two_labels(args, tmp_path, split):
+    """They are refused while they are read, as `check_record_file` does not look at every record."""
+    image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
+    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / f'{split}.idx'), str(tmp_path / f'{split}.rec'), 'w')
+    for key, label in enumerate([4.0] * 30 + [np.array([4.0])] + [np.array([4.0, 7.0])] * 2):
+        writer.write_idx(key, mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), image))
+    writer.close()
+    setattr(args, f'data_{split}', tmp_path / f'{split}.rec')
+    args.num_examples = 33
+    iterator = load(args)[('train', 'val').index(split)]
+    with pytest.raises(UserError, match=rf'{split}\.rec: record 3[12] at byte \d+ has 2 labels, but a classifier'):
+        read(iterator)
+    with pytest.raises(UserError, match=r'record 31 at byte \d+ has 2 labels'):
+        check_record_file(tmp_path / f'{split}.rec', tmp_path / f'{split}.idx', num_classes=10)
+
+
+def test_label_in_a_list_of_one(args, tmp_path):
     image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
     writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
-    writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, np.array([4.0, 7.0]), 0, 0), image))
+    writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, np.array([4.0]), 0, 0), image))
     writer.close()
     args.data_val = tmp_path / 'val.rec'
     images, labels = read(load(raw_pixels(args))[1])
     assert labels == [4]
     assert (images == 99).all()
+    assert check_record_file(args.data_val, tmp_path / 'val.idx', num_classes=5) == 1
+    with pytest.raises(UserError, match='record 0 has label 4; --num-classes 4 allows 0 to 3'):
+        check_record_file(args.data_val, tmp_path / 'val.idx', num_classes=4)
 
 
 @pytest.mark.parametrize('bad', [b'', b'this is no image', cv2.imencode('.png', np.zeros((9, 9, 3)))[1].tobytes()[:60]])
@@ -234,16 +254,6 @@ def test_image_that_does_not_decode(args, tmp_path, bad, split):
     iterator = load(args)[('train', 'val').index(split)]
     with pytest.raises(UserError, match=rf'{split}\.rec: record 41 at byte {offset}: its image does not decode'):
         read(iterator)
-
-
-@pytest.mark.parametrize('cut', [2, 300])
-def test_jpeg_that_is_cut_short_is_read(args, tmp_path, cut):
-    """Its upper part is decoded, as in the original version of this package."""
-    image = cv2.resize(np.random.RandomState(0).randint(0, 256, (9, 9, 3), dtype=np.uint8), (64, 64))
-    encoded = cv2.imencode('.jpg', image)[1].tobytes()
-    args.data_val = write_records(tmp_path, [encoded, encoded[:-cut]], split='val')
-    (whole, part), _ = read(load(args)[1])
-    np.testing.assert_allclose(part[:, :8], whole[:, :8], atol=0.05)
 
 
 @pytest.mark.parametrize('size', [1, 3])

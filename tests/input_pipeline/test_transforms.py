@@ -1,5 +1,7 @@
 """transforms.py and decoding.py: single images."""
 
+from contextlib import nullcontext
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,6 @@ import pytest
 from helpers.loaders import load, make_args, read, write_records
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
-from imagenet.datasets.decoding import decode_image, is_cut_short
 from imagenet.input_pipeline.transforms import load_image
 
 
@@ -20,20 +21,28 @@ def test_single_image_is_read_as_validation_reads_it(tmp_path):
     np.testing.assert_array_equal(load_image(tmp_path / 'a.png', args)[0], image)
 
 
-def test_jpeg_that_is_cut_short():
-    random = np.random.RandomState(0)
-    encoded = cv2.imencode('.jpg', random.randint(0, 256, (64, 64, 3), dtype=np.uint8))[1].tobytes()
-    assert not is_cut_short(encoded)
-    for part in (encoded[:-2], encoded[: len(encoded) // 2]):
-        assert is_cut_short(part)
-        assert decode_image(part).shape == (64, 64, 3)
-    assert not is_cut_short(encoded[:100])
-    assert decode_image(encoded[:100]) is None
-
-
-@pytest.mark.parametrize('content', [b'', b'this is no image'])
-def test_image_that_does_not_decode(tmp_path, content):
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'it does not decode'),
+        (b'this is no image', 'it does not decode'),
+        (cv2.imencode('.jpg', np.zeros((8, 8, 3)))[1].tobytes()[:-2], 'it is a JPEG that is cut short'),
+        (
+            b'P6 50000 50000 255 ',
+            'it has 50000 x 50000 pixels, more than 200000000 in all; --max-pixels sets the limit',
+        ),
+    ],
+)
+def test_image_that_is_not_used(tmp_path, content, reason):
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r'a\.jpg: not an image that OpenCV can decode'):
+    with pytest.raises(UserError) as raised:
         load_image(path, make_args())
+    assert str(raised.value) == f'--data-pred {path}: not an image that can be used: {reason}'
+
+
+@pytest.mark.parametrize(('limit', 'is_decoded'), [(90 * 60, True), (90 * 60 - 1, False)])
+def test_max_pixels(tmp_path, limit, is_decoded):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((60, 90, 3)))
+    with nullcontext() if is_decoded else pytest.raises(UserError, match=f'90 x 60 pixels, more than {limit}'):
+        load_image(tmp_path / 'a.png', make_args(), limit)

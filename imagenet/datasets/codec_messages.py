@@ -1,0 +1,48 @@
+"""Captures what the libraries for JPEG, PNG and so on print on stderr while they decode damaged images."""
+
+import os
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+
+STDERR = 2
+
+
+class Messages:
+    """The messages so far, as a file that grows."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def count(self):
+        """Return a number that grows with every message."""
+        return os.fstat(self._file.fileno()).st_size
+
+
+@contextmanager
+def captured_messages():
+    """Capture the messages of libraries during the block. What Python prints on stderr is still shown.
+
+    Yields:
+        `Messages`; all threads print to the same file.
+    """
+    with tempfile.TemporaryFile() as file, ExitStack() as stack:
+        # Without stderr, the number may belong to another file.
+        if sys.stderr is not None:
+            stack.enter_context(_redirected_stderr(file))
+        yield Messages(file)
+
+
+@contextmanager
+def _redirected_stderr(file):
+    before = sys.stderr
+    before.flush()
+    with os.fdopen(os.dup(STDERR), 'w', buffering=1, errors='backslashreplace') as shown:
+        os.dup2(file.fileno(), STDERR)
+        if before.fileno() == STDERR:
+            sys.stderr = shown
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(shown.fileno(), STDERR)
