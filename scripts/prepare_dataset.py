@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Pack any image tree into record files.
 
 RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
@@ -12,17 +12,25 @@ JPEG and PNG files are stored unchanged, other formats as JPEG. The work is done
 becomes OUT when it is complete. An interrupted run resumes when it is started again, and produces the same files.
 """
 
-import os
 import sys
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
-
-import cv2
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('cv2', 'numpy', 'tqdm')
+
+import os
+from argparse import RawDescriptionHelpFormatter
+
+import cv2
+
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser, integer, number
+from imagenet.common.output import continue_without_output, open_stream
+from imagenet.common.program import run_program
 from imagenet.datasets.conversion import MAX_JPEG_SIDE
 from imagenet.datasets.packing import prepare
 from imagenet.runtime.threads import available_cores, run_on_all_cores
@@ -34,7 +42,7 @@ def silence_codecs():
     The libraries for JPEG, PNG and so on print a message for each damaged file and so break the progress bar. These
     files are listed in `skipped.txt`.
     """
-    sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), 'w', buffering=1, errors='backslashreplace')
+    sys.stderr = open_stream(os.dup(sys.stderr.fileno()), sys.stderr, 'standard error')
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
@@ -73,6 +81,7 @@ def parse_args():
 
 def main():
     args = parse_args()
+    continue_without_output()
     silence_codecs()
     # File names may not be valid text.
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
@@ -95,4 +104,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -1,12 +1,13 @@
 """The manifest of a checkpoint: the progress of a run, and the files that belong to it."""
 
+import glob
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
-from imagenet.common.files import file_sha256, write_atomically
+from imagenet.common.files import file_sha256, remove_leftovers, write_atomically
 
 FORMAT = 1
 
@@ -103,11 +104,10 @@ def write_checkpoint(path, progress, parts):
             file.unlink()
 
 
-def remove_leftovers(workspace, prefix):
+def remove_unfinished_checkpoint(workspace, prefix):
     """Remove what a killed run was writing: temporary files, and parts that no manifest names yet."""
     stem = f'{prefix}_resume'
-    for path in workspace.glob(f'.{prefix}_*'):
-        path.unlink()
+    remove_leftovers(workspace, f'{glob.escape(prefix)}_*')
     manifest = manifest_path(workspace, prefix)
     if not manifest.exists():
         for path in workspace.glob(f'{stem}_*.params'):
