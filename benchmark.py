@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """Runs sweeps over numbers of devices and batch sizes: one run of `runner` per pair.
 
-    python benchmark.py -n 1,2,4,8 -b 64,128,192 -i 100 -e 3 -w 1 --mode train_val -o sweep.json
-    python benchmark.py -n 1 -b 1,2,4,8,16,32 --mode val --data-backend synthetic -o inference.json --plot inference.png
+    ./benchmark.py -n 1,2,4,8 -b 64,128,192 -i 100 -e 3 -w 1 --mode train_val -o sweep.json
+    ./benchmark.py -n 1 -b 1,2,4,8,16,32 --mode val --data-backend synthetic -o inference.json --plot inference.png
 
 Unknown options are passed to `runner`. An interrupted sweep resumes where it stopped.
 """
+
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('tabulate', 'rich', 'jsonschema', 'matplotlib')
 
 import itertools
 import json
@@ -23,7 +28,9 @@ from pathlib import Path
 from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, comma_separated, integer, with_changes
-from imagenet.common.virtualenv import find_python, use_environment
+from imagenet.common.output import continue_without_output
+from imagenet.common.program import run_program
+from imagenet.common.virtualenv import find_python
 from imagenet.reporting.report_file import PHASES, read_report
 from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
 
@@ -237,7 +244,6 @@ def print_dry_runs(args, others):
 
 def main():
     with one_line_errors():
-        use_environment('tabulate', 'rich', 'jsonschema', 'matplotlib')
         args, others = parse_args()
         check_args(args)
         check_others(sys.argv[1:])
@@ -245,6 +251,8 @@ def main():
         if args.dry_run:
             print_dry_runs(args, others)
             return
+        if args.output or args.markdown or args.plot:
+            continue_without_output()
         sweep = Sweep(args.ngpus, args.batch_sizes, metric_keys(args.mode), describe_environment(args, others))
         done = sweep.resume(args.output)
         if done:
@@ -265,4 +273,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -6,7 +6,7 @@ process, and does not report which record failed to decode.
 """
 
 from collections import deque
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -114,12 +114,12 @@ def training_data(options, kv, devices, process_batch):
     )
     share = num_steps * process_batch
 
-    def start_epoch(epoch):
+    def open_epoch(epoch):
         order = training_order(len(records), num_steps, process_batch, kv.size(), kv.rank(), options.seed, epoch)
         seed = derive_seed(options.seed, epoch, kv.rank())
         return _run(options, records, order, share, devices, _training_images, _threads(options.dali_threads, 3), seed)
 
-    return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
+    return DeviceBatches(open_epoch, num_steps, process_batch // len(devices), len(devices), share, records)
 
 
 def validation_data(options, kv, devices, process_batch):
@@ -131,11 +131,11 @@ def validation_data(options, kv, devices, process_batch):
     # The last batch is padded with copies of the last example.
     order = np.minimum(np.arange(begin, begin + num_steps * batch_size), end - 1).reshape(num_steps, batch_size)
 
-    def start_epoch(_):
+    def open_epoch(_):
         threads = _threads(options.dali_validation_threads, 10)
         return _run(options, records, order, share, devices, _validation_images, threads, seed=0)
 
-    return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), share, records)
 
 
 def _open(options, record_path, idx_path):
@@ -146,8 +146,9 @@ def _threads(chosen, default):
     return chosen or min(default, available_cores())
 
 
+@contextmanager
 def _run(options, records, order, num_counted, devices, make_images, num_threads, seed):
-    """Start a pipeline per device and return the iterator over their batches.
+    """Run a pipeline per device in the block, which receives the iterator over their batches.
 
     Args:
         order: record numbers, of shape (steps, batch size of the process).
@@ -160,7 +161,12 @@ def _run(options, records, order, num_counted, devices, make_images, num_threads
             _build(options, feed, device, make_images, num_threads, derive_seed(seed, index))
             for index, (feed, device) in enumerate(zip(feeds, devices))
         ]
-    return _batches(options, records, order, num_counted, devices, feeds, pipelines)
+    try:
+        with closing(_batches(options, records, order, num_counted, devices, feeds, pipelines)) as batches:
+            yield batches
+    finally:
+        # This ends the pipelines' threads.
+        del pipelines[:]
 
 
 class Feed:

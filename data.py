@@ -1,9 +1,10 @@
-"""The data set and its backends: options, checks, and `get_data_loader`.
+"""The data set and its backends: options, checks, `get_data_loader` and `open_data`.
 
 `get_data_loader(args)` returns a function `(args, kv) -> (train, val)`; both are `DeviceBatches`. `val` is None without
-`--data-val`, and `train` is None if the mode does not train.
+`--data-val`, and `train` is None if the mode does not train. `open_data(args, kv)` also closes them.
 """
 
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -149,6 +150,17 @@ LOADERS = {'dali-gpu': dali, 'dali-cpu': dali, 'mxnet': mxnet_backend, 'syntheti
 def get_data_loader(args):
     """Return the function `(args, kv) -> (train, val)` of the chosen backend; `kv` has `rank()` and `size()`."""
     return partial(load_data, LOADERS[args.data_backend])
+
+
+@contextmanager
+def open_data(args, kv):
+    """Provide the training and validation iterators, and close them at the end of the block."""
+    with ExitStack() as stack:
+        loaded = get_data_loader(args)(args, kv)
+        for batches in loaded:
+            if batches is not None:
+                stack.enter_context(batches)
+        yield loaded
 
 
 def load_data(backend, args, kv):

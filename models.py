@@ -1,10 +1,15 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Builds networks: `get_model()`, `build_model()` and the model options.
 
-    python models.py --summary --arch resnextv15 --num-layers 50
+    ./models.py --summary --arch resnextv15 --num-layers 50
 
 prints a network's layers.
 """
+
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('mxnet', 'cv2', 'tabulate')
 
 import inspect
 
@@ -15,6 +20,7 @@ from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, se
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import LARGEST_SIDE, ArgumentParser, comma_separated, integer, number, pick
+from imagenet.common.program import run_program
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
@@ -249,4 +255,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

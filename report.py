@@ -7,6 +7,11 @@ report.py compare a.json b.json
 report.py plot report.json -o curves.png
 """
 
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('tabulate', 'jsonschema', 'matplotlib')
+
 import math
 import operator
 import re
@@ -16,8 +21,8 @@ from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
+from imagenet.common.program import run_program
 from imagenet.common.text import printable, shortened
-from imagenet.common.virtualenv import use_environment
 from imagenet.reporting.figures import import_pyplot, save_figure
 from imagenet.reporting.report_file import PHASES, read_report
 
@@ -228,7 +233,6 @@ def parse_args():
 
 def main():
     with one_line_errors():
-        use_environment('jsonschema', 'tabulate', 'matplotlib')
         args = parse_args()
         if args.command == 'show':
             print(show(read_report(args.report)))
@@ -243,4 +247,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -1,8 +1,13 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The command line: options, network and data, then one function for each --mode."""
 
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('mxnet', 'cv2', 'tqdm', 'tabulate')
+
+import glob
 import math
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,19 +23,21 @@ from data import (
     choose_backend,
     dataset_fingerprint,
     describe_dataset,
-    get_data_loader,
+    open_data,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
 from imagenet.checkpoints.description import complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
-from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_leftovers
+from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
 from imagenet.checkpoints.resume import describe_checkpoint, find_checkpoint, resume_with, saved_options
 from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions, add_checkpoint_args
 from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
-from imagenet.common.errors import INTERRUPTED_EXIT_CODE, UserError, one_line_errors
-from imagenet.common.files import check_new, file_sha256
+from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.files import check_new, file_sha256, remove_leftovers
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, as_json, check_utf8, pick, with_changes, with_defaults
+from imagenet.common.output import continue_without_output
+from imagenet.common.program import run_program
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
 from imagenet.datasets.records import index_path
@@ -271,9 +278,10 @@ def check_by_building(args):
     if ranks.size() > 1:
         distributed.load_horovod(args.kv_store, args.device)
     as_launched = SimpleNamespace(rank=lambda: 0, size=ranks.size)
-    train_data, _ = get_data_loader(args)(with_changes(args, seed=args.seed or 0), as_launched)
-    if train_data is not None:
-        count_steps(args, train_data)
+    with open_data(with_changes(args, seed=args.seed or 0), as_launched) as (train_data, _):
+        if train_data is not None:
+            count_steps(args, train_data)
+    if args.mode.trains:
         path = manifest_path(args.workspace, args.model_prefix)
         with only_run(args.workspace, args.model_prefix):
             found = None if args.no_resume else find_checkpoint(path)
@@ -296,9 +304,9 @@ def run_training(args, notes):
             notes = [*notes, *resume_with(found[0], vars(args), path)]
             args = with_changes(args, seed=found[0].seed if args.seed is None else args.seed)
         args, log = begin(args, notes, is_resumed=found is not None)
-        train_data, val_data = get_data_loader(args)(args, distributed)
-        net = build_model(args, local_devices(args.device, args.gpus))
-        train(args, net, train_data, val_data, log, found)
+        with open_data(args, distributed) as (train_data, val_data):
+            net = build_model(args, local_devices(args.device, args.gpus))
+            train(args, net, train_data, val_data, log, found)
 
 
 def choose_workspace(args, notes):
@@ -335,7 +343,8 @@ def train(args, net, train_data, val_data, log, found):
     """Train with `fit`, from the start or from the checkpoint that was found."""
     path = manifest_path(args.workspace, args.model_prefix)
     if distributed.rank() == 0:
-        remove_leftovers(args.workspace, args.model_prefix)
+        remove_unfinished_checkpoint(args.workspace, args.model_prefix)
+        remove_leftovers(args.workspace, glob.escape(args.report))
         keep_class_names(data_folders(args.data_train, args.data_val), args.workspace)
     devices = local_devices(args.device, args.gpus)
     step = TrainingStep(net, devices, make_optimizer(pick(OptimizerOptions, args)), pick(StepOptions, args))
@@ -350,16 +359,14 @@ def train(args, net, train_data, val_data, log, found):
     if is_finished(args, progress):
         log.info('this run is complete; use --no-resume to start another one, or a larger --num-epochs to extend it')
         return
-    checkpoints = CheckpointSaver(pick(SaverOptions, args), describe_saved(args), log.info)
-    profiler = new_profiler(args, log)
-    run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
-    try:
-        fit(run)
-    except KeyboardInterrupt:
-        log.info(f'interrupted: {describe_checkpoint(path)}')
-        # This bypasses MXNet's exit handler, which would first finish all steps that were pushed.
-        sys.stdout.flush()
-        os._exit(INTERRUPTED_EXIT_CODE)
+    saver = CheckpointSaver(pick(SaverOptions, args), describe_saved(args), log.info)
+    with saver as checkpoints, new_profiler(args, log) as profiler:
+        run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
+        try:
+            fit(run)
+        except KeyboardInterrupt:
+            log.info(f'interrupted: {describe_checkpoint(path)}')
+            raise
 
 
 def describe_saved(args):
@@ -392,31 +399,31 @@ def run_reading(args, notes):
     """Run --test-io: read the data without a network."""
     args, notes = choose_file_names(args, notes, 'io')
     args, log = begin(args, notes)
-    train_data, val_data = get_data_loader(args)(args, distributed)
-    read_only(args, val_data if args.mode is Mode.VAL else train_data, log)
+    with open_data(args, distributed) as (train_data, val_data):
+        read_only(args, val_data if args.mode is Mode.VAL else train_data, log)
 
 
 def run_validation(args, notes):
     """Run --mode val."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
-    _, val_data = get_data_loader(args)(args, distributed)
     net, note = build_inference_model(args, local_devices(args.device, args.gpus))
     if note:
         log.info(note)
-    evaluate(args, net, val_data, log, new_report(args), new_profiler(args, log))
+    with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
+        evaluate(args, net, val_data, log, new_report(args), profiler)
 
 
 def run_calibration(args, notes):
     """Run --mode calibrate: make an int8 network from a checkpoint."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
-    _, val_data = get_data_loader(args)(args, distributed)
     records = None if args.data_backend == 'synthetic' else calibration_records(args)
     evaluation = pick(EvaluationOptions, args)
     images = CalibrationImages(records, args.calib_images, evaluation, pick(InputForm, args), args.seed)
     reference, _ = build_inference_model(args, local_devices(args.device, args.gpus))
-    network = calibrate(build_unfused(args), reference, images, val_data, pick(CalibrationOptions, args), log)
+    with open_data(args, distributed) as (_, val_data):
+        network = calibrate(build_unfused(args), reference, images, val_data, pick(CalibrationOptions, args), log)
     prefix = int8_output(args)
     write_int8(prefix, network, args.load.path, describe_network(args, evaluation))
     log.info(f'wrote {prefix}: use it with --load {prefix} and --mode val or pred')
@@ -424,6 +431,8 @@ def run_calibration(args, notes):
 
 def run_prediction(args, notes):
     """Run --mode pred."""
+    if args.output is not None:
+        continue_without_output()
     print_notes(notes)
     devices = local_devices(args.device, args.gpus)
     net, _ = build_inference_model(args, devices)
@@ -433,6 +442,7 @@ def run_prediction(args, notes):
 
 def run_export(args, notes):
     """Run --mode export, in a form that every program can read, whatever this machine would use."""
+    continue_without_output()
     print_notes(notes)
     form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
     args = with_changes(args, **form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
@@ -483,4 +493,4 @@ RUN = {
 }
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -1,23 +1,30 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Check every record of a data set and report all problems; --repair writes a copy of the intact records."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('cv2', 'numpy', 'tabulate', 'tqdm')
 
 import argparse
 import json
 import os
-import signal
-import sys
 from itertools import groupby
-from pathlib import Path
 
 import cv2
 import numpy as np
 from tabulate import tabulate
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.files import write_atomically
 from imagenet.common.options import ArgumentParser
+from imagenet.common.output import continue_without_output
+from imagenet.common.program import run_program
 from imagenet.datasets.checking import KINDS, NO_FAULT, CheckedFile, find_record_files, read_rows
 from imagenet.datasets.class_names import read_class_names
 from imagenet.datasets.repair import repair
@@ -181,8 +188,8 @@ def main():
         '--threads', type=int, default=available_cores(), help='decoding threads (default: the number of cores)'
     )
     args = parser.parse_args()
-    # Like any filter, exit silently when `head` or `less` exits.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if args.repair or args.output:
+        continue_without_output()
     # File names may not be valid text.
     sys.stdout.reconfigure(errors='backslashreplace')
     # This program already decodes in several threads.
@@ -192,4 +199,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

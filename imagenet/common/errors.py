@@ -1,7 +1,9 @@
 """User errors and exit codes. A message is one line: the option or file, what is wrong, and what to do."""
 
+import errno
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 
 from imagenet.common.text import printable
@@ -12,6 +14,8 @@ NON_FINITE_EXIT_CODE = 3
 LOST_PROCESS_EXIT_CODE = 4
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
+# If this environment variable is set, errors of libraries are shown with their traceback.
+TRACEBACK_VARIABLE = 'TRACEBACK'
 
 
 class UserError(Exception):
@@ -35,20 +39,52 @@ class LostProcessError(UserError):
     exit_code = LOST_PROCESS_EXIT_CODE
 
 
-def exit_code_of(error):
-    """Return the exit code of a program that ends with this exception."""
+# Libraries whose exceptions are not bugs of this package, by the first part of the module of the exception's class.
+LIBRARIES = {'mxnet': 'MXNet', 'cv2': 'OpenCV', 'nvidia': 'DALI', 'horovod': 'Horovod'}
+# How MXNet, OpenCV, DALI and Python report that memory is used up.
+OUT_OF_MEMORY = (
+    'bad_alloc',
+    'Failed to allocate',
+    'Insufficient memory',
+    'Cannot allocate memory',
+    'out of memory',
+    "can't start new thread",
+)
+# System errors that are not about a single file.
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def describe_error(error):
+    """Return (message, exit code) of an exception that ends the program, or None if it is a bug, to be traced.
+
+    The message is None if nothing is to be said.
+    """
     if isinstance(error, UserError):
-        return error.exit_code
+        return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED_EXIT_CODE
-    return BROKEN_PIPE_EXIT_CODE if isinstance(error, BrokenPipeError) else FAILED_EXIT_CODE
+        return None, INTERRUPTED_EXIT_CODE
+    if isinstance(error, BrokenPipeError):
+        return None, BROKEN_PIPE_EXIT_CODE
+    library = LIBRARIES.get(type(error).__module__.split('.')[0])
+    lines = str(error).split('Stack trace')[0].strip().splitlines()
+    reason = lines[-1].strip() if lines else type(error).__name__
+    is_of_library = library is not None or isinstance(error, (OSError, RuntimeError))
+    if isinstance(error, MemoryError) or (is_of_library and any(words in str(error) for words in OUT_OF_MEMORY)):
+        return f'out of memory ({reason}); use a smaller batch (-b) or fewer workers', FAILED_EXIT_CODE
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}', USER_ERROR_EXIT_CODE
+    if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+        return error.strerror, USER_ERROR_EXIT_CODE
+    if library is not None or isinstance(error, RecursionError):
+        return f'{library or "Python"} failed: {reason}; {TRACEBACK_VARIABLE}=1 shows where', FAILED_EXIT_CODE
+    return None
 
 
 @contextmanager
 def one_line_errors(show=True):
-    """End the program with one line on stderr and the error's exit code if the block raises a `UserError`.
+    """End the program with one line on stderr and an exit code if the block raises an exception that is not a bug.
 
-    Ctrl-C ends it with exit code 130, a closed output pipe with 141, as shells expect.
+    See `describe_error`. Ctrl-C ends it with exit code 130, a closed output pipe with 141, as shells expect.
 
     Args:
         show: whether this process prints the line: a bool, or a function that is called when the error occurs. If many
@@ -56,13 +92,13 @@ def one_line_errors(show=True):
     """
     try:
         yield
-    except UserError as error:
-        if show() if callable(show) else show:
-            print(f'error: {printable(error)}', file=sys.stderr, flush=True)
-        sys.exit(exit_code_of(error))
-    except KeyboardInterrupt as error:
-        sys.exit(exit_code_of(error))
-    except BrokenPipeError as error:
-        # Otherwise Python would raise again when it flushes its output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(exit_code_of(error))
+    except (Exception, KeyboardInterrupt) as error:
+        described = describe_error(error)
+        if described is None:
+            raise
+        message, exit_code = described
+        if message is not None and (show() if callable(show) else show):
+            if TRACEBACK_VARIABLE in os.environ and not isinstance(error, UserError):
+                traceback.print_exc()
+            print(f'error: {printable(message)}', file=sys.stderr, flush=True)
+        sys.exit(exit_code)

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -9,16 +10,20 @@ import shutil
 import stat
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from imagenet.common.errors import UserError
+
+# The ending of temporary names: `.report.json.k3ab_9x1.partial`.
+PARTIAL_SUFFIX = '.partial'
 
 
 def write_atomically(path, write):
     """Write a file under a temporary name, flush it to disk, then rename it.
 
-    A reader finds the old file or the new one, never a part of one, even after a crash.
+    A reader finds the old file or the new one, never a part of one, even after a crash. What killed programs left of
+    the same file is removed.
 
     Args:
         path: the final path.
@@ -32,9 +37,13 @@ def write_atomically(path, write):
         if path.exists() and not path.is_file():
             # Renaming would replace a device, such as /dev/null.
             raise UserError(f'{path}: cannot write this file (it is a folder or a device)')
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+        remove_leftovers(path.parent, glob.escape(path.name))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=PARTIAL_SUFFIX)
         temporary = Path(name)
         try:
+            # Some network file systems do not support locks.
+            with suppress(OSError):
+                _lock(handle)
             write(temporary)
             os.fsync(handle)
             temporary.chmod(0o666 & ~_umask())
@@ -47,6 +56,43 @@ def write_atomically(path, write):
             os.close(handle)
     except OSError as error:
         raise UserError(f'{path}: cannot write this file ({error.strerror})') from None
+
+
+def remove_leftovers(folder, pattern):
+    """Remove the temporary files and folders that killed programs left in a folder.
+
+    Those that a program is writing are locked, and stay.
+
+    Args:
+        pattern: matches the names of the files that were being written.
+    """
+    for path in Path(folder).glob(f'.{pattern}.{"[a-z0-9_]" * 8}{PARTIAL_SUFFIX}'):
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                _lock(handle)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def temporary_folder(path):
+    """Provide a new folder next to a file that is going to be written there, and remove it at the end of the block."""
+    remove_leftovers(path.parent, glob.escape(path.name))
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.', suffix=PARTIAL_SUFFIX) as folder:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                _lock(handle)
+            yield Path(folder)
+        finally:
+            os.close(handle)
+
+
+def _lock(handle):
+    """Lock an open file or folder until it is closed or the process ends; raise `OSError` if another process has."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_json(path, content):
@@ -93,7 +139,7 @@ def read_regular_file(path):
 
 
 class BackgroundWriter:
-    """Writes files in a background thread: one job at a time, in order. The program ends after the last one."""
+    """Writes files in a background thread: one job at a time, in order. A `with` block ends after the last one."""
 
     def __init__(self):
         self._thread = None
@@ -102,9 +148,17 @@ class BackgroundWriter:
     def submit(self, job):
         """Wait for the previous job and raise its error, then start a job, which is a function without arguments."""
         self.wait()
-        # Not a daemon thread, so that Python waits for it at exit.
+        # Not a daemon thread: a file is complete even if Ctrl-C comes while the block waits for it.
         self._thread = threading.Thread(target=self._run, args=(job,), name='writer')
         self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error_type, *_):
+        # The error of the block is the cause, and the one to report.
+        with suppress(Exception) if error_type is not None else nullcontext():
+            self.wait()
 
     def _run(self, job):
         try:

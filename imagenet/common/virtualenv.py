@@ -1,26 +1,33 @@
 """Finds the Python interpreter that has MXNet, so that users need not activate an environment."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
+
+from imagenet.common.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def find_python():
-    """Return the interpreter of the active environment, else of the project's `.venv`, else the current interpreter."""
-    candidates = [Path(folder) for folder in (os.environ.get('VIRTUAL_ENV'),) if folder] + [PROJECT / '.venv']
-    return next(
-        (str(folder / 'bin' / 'python') for folder in candidates if (folder / 'bin' / 'python').exists()),
-        sys.executable,
-    )
+    """Return the interpreter of the active environment, else of the project's `.venv`, else the current interpreter.
 
-
-def use_environment(*packages):
-    """Restart this program with the environment's interpreter if the current one lacks a package."""
-    python = find_python()
-    is_here = all(importlib.util.find_spec(package) for package in packages)
-    # Links are not resolved: an environment's interpreter is a link to the one that created it.
-    if not is_here and Path(python).absolute() != Path(sys.executable).absolute():
-        os.execv(python, [python, *sys.argv])
+    Raises:
+        UserError: this user may not read an environment.
+    """
+    active = os.environ.get('VIRTUAL_ENV')
+    folders = [Path(active)] if active else []
+    for folder in [*folders, PROJECT / '.venv']:
+        python = folder / 'bin' / 'python'
+        try:
+            # Not `exists()`, which raises this error in some versions of Python and hides it in others.
+            python.stat()
+            return str(python)
+        except PermissionError:
+            raise UserError(
+                f'{python}: this user may not read this environment; make it readable, '
+                'or run scripts/setup.sh in a copy of this package'
+            ) from None
+        except OSError:
+            pass
+    return sys.executable

@@ -5,6 +5,8 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 
+from imagenet.common.output import NAMES, open_stream
+
 STDERR = 2
 
 
@@ -37,12 +39,13 @@ def captured_messages():
 def _redirected_stderr(file):
     before = sys.stderr
     before.flush()
-    with os.fdopen(os.dup(STDERR), 'w', buffering=1, errors='backslashreplace') as shown:
-        os.dup2(file.fileno(), STDERR)
-        if before.fileno() == STDERR:
-            sys.stderr = shown
-        try:
-            yield
-        finally:
-            sys.stderr = before
-            os.dup2(shown.fileno(), STDERR)
+    shown = os.dup(STDERR)
+    os.dup2(file.fileno(), STDERR)
+    if before.fileno() == STDERR:
+        sys.stderr = open_stream(shown, before, NAMES[STDERR])
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        os.dup2(shown, STDERR)
+        os.close(shown)

@@ -16,6 +16,7 @@ import stat
 import struct
 import warnings
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,8 @@ def _cut_at_magic(payload):
 class RecordFile:
     """A record file with random access; several threads may read at the same time.
 
+    It is open until the end of a `with` block, or until `close()`.
+
     Args:
         use_mmap: whether images are views of the mapped file instead of copies.
 
@@ -355,7 +358,7 @@ class RecordFile:
         size = _size_of(self.path)
         check_offsets(self._offsets, size, self.path, idx_path)
         try:
-            self._file = os.open(self.path, os.O_RDONLY)
+            self._file = self.path.open('rb', buffering=0)
         except OSError as error:
             raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
         # The numbers of the records, in the order of the file.
@@ -363,14 +366,23 @@ class RecordFile:
         ends = np.empty_like(self._offsets)
         ends[self.in_file_order] = np.append(self._offsets[self.in_file_order][1:], size)
         self._lengths = ends - self._offsets
-        self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ) if use_mmap else None
+        self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ) if use_mmap else None
 
     def __len__(self):
         return len(self._offsets)
 
-    def __del__(self):
-        if hasattr(self, '_file'):
-            os.close(self._file)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self._map is not None:
+            # Whoever still has an image keeps the mapping.
+            with suppress(BufferError):
+                self._map.close()
+        self._file.close()
 
     def read(self, number):
         """Return one `Record`.
@@ -408,14 +420,15 @@ class RecordFile:
         if self._map is not None:
             return memoryview(self._map)[offset : offset + length]
         try:
-            return os.pread(self._file, length, offset)
+            return os.pread(self._file.fileno(), length, offset)
         except OSError as error:
             raise UserError(f'{self.path}: cannot read this record file ({error.strerror})') from None
 
     def expect(self, numbers):
         """Ask the kernel to prefetch records that will be read soon."""
+        file = self._file.fileno()
         for number in numbers:
-            os.posix_fadvise(self._file, int(self._offsets[number]), int(self._lengths[number]), os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(file, int(self._offsets[number]), int(self._lengths[number]), os.POSIX_FADV_WILLNEED)
 
     def release(self):
         """Release the pages mapped so far; otherwise the process's memory would grow to the size of the file."""

@@ -12,6 +12,7 @@ import itertools
 import json
 import warnings
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -84,7 +85,7 @@ class CalibrationOptions:
 
 
 class CalibrationImages:
-    """Batches of calibration images in the network's input form; every iteration yields the same ones.
+    """Batches of calibration images in the network's input form; every iteration, a generator, yields the same ones.
 
     Args:
         records: (record file, index); None for synthetic images.
@@ -106,12 +107,12 @@ class CalibrationImages:
         self._seed = seed
 
     def __iter__(self):
-        images = self._draw_images() if self._records is None else self._read_images()
-        while True:
-            batch = list(itertools.islice(images, BATCH_SIZE))
-            if not batch:
-                return
-            yield as_network_input(mx.nd.array(np.stack(batch)), self._form)
+        with closing(self._draw_images() if self._records is None else self._read_images()) as images:
+            while True:
+                batch = list(itertools.islice(images, BATCH_SIZE))
+                if not batch:
+                    return
+                yield as_network_input(mx.nd.array(np.stack(batch)), self._form)
 
     def _draw_images(self):
         random = np.random.RandomState(derive_seed(self._seed, CALIBRATION_STREAM))
@@ -119,10 +120,11 @@ class CalibrationImages:
         return (random.standard_normal(shape).astype(np.float32) for _ in range(self._count))
 
     def _read_images(self):
-        records = RecordFile(*self._records)
-        # Files are often sorted by class.
-        numbers = np.linspace(0, len(records) - 1, self._count).round().astype(int)
-        return evaluation_images(records, numbers.tolist(), self._evaluation)
+        with RecordFile(*self._records) as records:
+            # Files are often sorted by class.
+            numbers = np.linspace(0, len(records) - 1, self._count).round().astype(int)
+            with closing(evaluation_images(records, numbers.tolist(), self._evaluation)) as images:
+                yield from images
 
 
 Int8Network = namedtuple('Int8Network', 'symbol arrays results')
@@ -146,7 +148,8 @@ def calibrate(unfused, reference, images, val_data, options, log):
         UserError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    quantizer = Quantizer(unfused, options.calib_mode, _hashed(images, digest))
+    with closing(iter(images)) as batches:
+        quantizer = Quantizer(unfused, options.calib_mode, _hashed(batches, digest))
     log.info(f'calibrated with {options.calib_images} {images.source}: {len(quantizer.layers)} layers')
     expected, labels = predicted_classes(reference, val_data, options.benchmark_iters, log, 'float32')
     in_float32, candidates = [], None

@@ -4,7 +4,6 @@ The network is written in float32, for images `(N, 3, H, W)` with any N, with se
 """
 
 import importlib.util
-import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
-from imagenet.common.files import check_new, write_json
+from imagenet.common.files import check_new, temporary_folder, write_json
 from imagenet.datasets.records import RecordFile
 from imagenet.inference.fused_graph import arrays_in_graph, network_of, relative_difference
 from imagenet.input_pipeline.transforms import evaluation_images
@@ -61,13 +60,13 @@ def export(net, prefix, format_name, images, source, description):
         UserError: a file cannot be written, or the logits differ.
     """
     paths = exported_files(prefix, format_name)
-    with tempfile.TemporaryDirectory(dir=paths[0].parent, prefix='.export-') as folder:
-        *written, about = (Path(folder) / path.name for path in paths)
+    with temporary_folder(paths[0]) as folder:
+        *written, about = (folder / path.name for path in paths)
         FORMATS[format_name].write(net, written, images.shape[1:])
         difference = compare(net, FORMATS[format_name].run(written), images)
         write_json(about, {**description, 'compared': {'with': source, 'relative_difference': difference}})
         for path in paths:
-            (Path(folder) / path.name).replace(path)
+            (folder / path.name).replace(path)
     print(f'wrote {", ".join(map(str, paths))}')
     print(f'its logits for {len(images)} {source} differ by {difference:.1e} of their norm')
 
@@ -82,9 +81,9 @@ def images_to_compare(records, evaluation):
     if records is None:
         shape = (COMPARED_IMAGES, *evaluation.image_shape)
         return np.random.RandomState(0).standard_normal(shape).astype(np.float32), 'random images'
-    file = RecordFile(*records)
-    numbers = range(min(COMPARED_IMAGES, len(file)))
-    return np.stack(list(evaluation_images(file, numbers, evaluation))), f'images of {records[0]}'
+    with RecordFile(*records) as file:
+        numbers = range(min(COMPARED_IMAGES, len(file)))
+        return np.stack(list(evaluation_images(file, numbers, evaluation))), f'images of {records[0]}'
 
 
 def compare(net, run, images):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,15 +97,15 @@ def classify(net, paths, batch_size, evaluation, form, device, max_pixels=MAX_PI
             return path, str(error)
 
     run_on_all_cores()
-    loaded = map_in_order(load, paths, available_cores(), most_ahead=batch_size)
-    while True:
-        batch = list(itertools.islice(loaded, batch_size))
-        if not batch:
-            return
-        images = [image for _, image in batch if not isinstance(image, str)]
-        rows = iter(probabilities(net, images, form, device)) if images else iter(())
-        for path, image in batch:
-            yield path, image if isinstance(image, str) else next(rows)
+    with closing(map_in_order(load, paths, available_cores(), most_ahead=batch_size)) as loaded:
+        while True:
+            batch = list(itertools.islice(loaded, batch_size))
+            if not batch:
+                return
+            images = [image for _, image in batch if not isinstance(image, str)]
+            rows = iter(probabilities(net, images, form, device)) if images else iter(())
+            for path, image in batch:
+                yield path, image if isinstance(image, str) else next(rows)
 
 
 def probabilities(net, images, form, device):
@@ -136,15 +137,16 @@ def predict(net, names, options, evaluation, form, device):
     paths = find_images(options.data_pred)
     is_alone = len(paths) == 1
     results = []
-    for path, row in classify(net, paths, options.batch_size, evaluation, form, device, options.max_pixels):
-        if isinstance(row, str):
-            results.append({'file': str(path), 'error': row, 'classes': []})
-        else:
-            found = likeliest(row, CLASSES_OF_ONE_IMAGE if is_alone else CLASSES_OF_MANY)
-            classes = [{'index': index, 'name': names[index], 'probability': value} for index, value in found]
-            results.append({'file': str(path), 'error': None, 'classes': classes})
-        if not is_alone:
-            print(line_of(results[-1]), flush=True)
+    with closing(classify(net, paths, options.batch_size, evaluation, form, device, options.max_pixels)) as classified:
+        for path, row in classified:
+            if isinstance(row, str):
+                results.append({'file': str(path), 'error': row, 'classes': []})
+            else:
+                found = likeliest(row, CLASSES_OF_ONE_IMAGE if is_alone else CLASSES_OF_MANY)
+                classes = [{'index': index, 'name': names[index], 'probability': value} for index, value in found]
+                results.append({'file': str(path), 'error': None, 'classes': classes})
+            if not is_alone:
+                print(line_of(results[-1]), flush=True)
     if all(result['error'] for result in results):
         raise UserError(results[0]['error'])
     if is_alone:

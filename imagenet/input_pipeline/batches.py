@@ -1,6 +1,7 @@
 """`DeviceBatches`, which every data backend returns: the batches of an epoch, one per step and local device."""
 
 import itertools
+from contextlib import ExitStack
 
 from imagenet.input_pipeline.transforms import as_network_input
 from imagenet.runtime.compat import mx
@@ -12,24 +13,47 @@ class DeviceBatches:
     A batch has `.data[0]`, images in the network's input form; `.label[0]`, class indices (float32, shape `(batch,)`);
     and `.pad`, the number of examples at its end that do not count.
 
+    It holds readers and threads of MXNet and DALI, which must end before the interpreter does. A `with` block, or
+    `close()`, ends them.
+
     Args:
-        start_epoch: a function that takes the epoch and returns an iterator over such lists.
+        open_epoch: a function that takes the epoch and returns a context manager. The block receives an iterator over
+            such lists; at its end, everything that reads the epoch is closed.
         num_steps: steps in an epoch, also returned by `len()`.
         batch_size: examples per step and device.
         num_devices: local devices.
         num_examples: examples in this process's share of the data set.
+        records: the `RecordFile` to close at the end, or None.
     """
 
-    def __init__(self, start_epoch, num_steps, batch_size, num_devices, num_examples):
-        self._start_epoch = start_epoch
+    def __init__(self, open_epoch, num_steps, batch_size, num_devices, num_examples, records=None):
+        self._open_epoch = open_epoch
         self._num_steps = num_steps
         self._steps = iter(())
+        self._epoch = ExitStack()
+        self._records = records
         self.batch_size = batch_size
         self.num_devices = num_devices
         self.num_examples = num_examples
 
     def __len__(self):
         return self._num_steps
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._steps = iter(())
+        try:
+            # With the error, after which no reader waits for batches that nobody needs.
+            self._epoch.__exit__(*error)
+        finally:
+            if self._records is not None:
+                self._records.close()
+
+    def close(self):
+        """End the epoch and close everything; nothing can be read afterwards."""
+        self.__exit__(None, None, None)
 
     def reset(self, epoch, first_step=0):
         """Start an epoch, whose order and augmentation depend only on the seed, the epoch and the rank.
@@ -39,9 +63,11 @@ class DeviceBatches:
                 draws before it.
         """
         self._steps = iter(())
+        self._epoch.close()
         # If a process's share is empty, there is nothing to read, and no reader can be created.
         if self._num_steps:
-            self._steps = itertools.islice(self._start_epoch(epoch), first_step, self._num_steps)
+            batches = self._epoch.enter_context(self._open_epoch(epoch))
+            self._steps = itertools.islice(batches, first_step, self._num_steps)
 
     def __iter__(self):
         return self._steps

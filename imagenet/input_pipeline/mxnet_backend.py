@@ -8,7 +8,7 @@ reader, which crops images exactly as `--mode pred` does.
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -172,16 +172,25 @@ def training_data(options, kv, devices, process_batch):
         # `ImageRecordIter` ends the process at a damaged record, and decodes what other readers refuse.
         check_headers(*_own_records(options, kv), decoding_threads(options))
 
-    def start_epoch(epoch):
+    @contextmanager
+    def open_epoch(epoch):
         check_once()
         with _explained_errors(options, kv), threads_on_all_cores():
             readers = [
                 _image_record_iter(options, process_batch, num_readers, num_parts, part, epoch) for part in parts
             ]
-        return split_over_devices(_read_training(options, kv, readers), devices, options.form)
+        try:
+            with closing(_read_training(options, kv, readers)) as batches:
+                yield split_over_devices(batches, devices, options.form)
+            # Not after an error: the reader may wait for steps that use its batches.
+            for reader in readers:
+                _empty(reader)
+        finally:
+            # This frees the readers. At the end of the interpreter, MXNet's engine would be gone.
+            del readers[:]
 
     share = shard_size(options.num_examples, kv.size(), kv.rank())
-    return DeviceBatches(start_epoch, num_steps, process_batch // len(devices), len(devices), share)
+    return DeviceBatches(open_epoch, num_steps, process_batch // len(devices), len(devices), share)
 
 
 def _plan_readers(options, kv, process_batch):
@@ -213,7 +222,7 @@ def _image_record_iter(options, process_batch, num_readers, num_parts, part, epo
         data_shape=(RGB_CHANNELS, *options.image_shape[1:]),
         batch_size=process_batch // num_readers,
         preprocess_threads=math.ceil(decoding_threads(options) / num_readers),
-        # Batches left in the queue of a reader when it ends are never freed; see `_read_training`.
+        # Batches left in the queue of a reader when it ends are never freed; see `_empty`.
         prefetch_buffer=1,
         num_parts=num_parts,
         part_index=part,
@@ -230,16 +239,12 @@ def _image_record_iter(options, process_batch, num_readers, num_parts, part, epo
 
 
 def _read_training(options, kv, readers):
-    try:
-        while True:
-            with _explained_errors(options, kv):
-                parts = [reader.next() for reader in readers]
-            images = [part.data[0] for part in parts]
-            labels = [part.label[0].reshape((-1,)) for part in parts]
-            yield mx.io.DataBatch(data=[_concatenate(images)], label=[_concatenate(labels)], pad=0)
-    finally:
-        for reader in readers:
-            _empty(reader)
+    while True:
+        with _explained_errors(options, kv):
+            parts = [reader.next() for reader in readers]
+        images = [part.data[0] for part in parts]
+        labels = [part.label[0].reshape((-1,)) for part in parts]
+        yield mx.io.DataBatch(data=[_concatenate(images)], label=[_concatenate(labels)], pad=0)
 
 
 def _empty(reader):
@@ -280,12 +285,12 @@ def validation_data(options, kv, devices, process_batch):
     begin, end = validation_bounds(len(records), kv, options.dali_separ_val)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
 
-    def start_epoch(_):
-        return split_over_devices(
-            _read_validation(options, records, range(begin, end), batch_size), devices, options.form
-        )
+    @contextmanager
+    def open_epoch(_):
+        with closing(_read_validation(options, records, range(begin, end), batch_size)) as batches:
+            yield split_over_devices(batches, devices, options.form)
 
-    return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), end - begin)
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), end - begin, records)
 
 
 def _read_validation(options, records, numbers, batch_size):

@@ -3,6 +3,8 @@
 Every step has the same images and labels, which shows how long a step takes if reading costs nothing.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 
 from imagenet.datasets.decoding import RGB_CHANNELS
@@ -32,10 +34,10 @@ def validation_data(options, kv, devices, process_batch):
 
 
 def _make(options, kv, devices, num_steps, batch_size, share):
-    def start_epoch(_):
-        return split_over_devices(_batches(options, kv, batch_size, share), devices, options.form)
+    def open_epoch(_):
+        return nullcontext(split_over_devices(_batches(options, kv, batch_size, share), devices, options.form))
 
-    return DeviceBatches(start_epoch, num_steps, batch_size // len(devices), len(devices), share)
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), share)
 
 
 def _batches(options, kv, batch_size, share):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from imagenet.common.errors import (
     NON_FINITE_EXIT_CODE,
     USER_ERROR_EXIT_CODE,
 )
+from imagenet.common.output import continue_without_output, new_losses
 from imagenet.launcher.hosts import Host
 from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
 
@@ -31,7 +33,7 @@ CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] |Terminated$|Killed
 CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
 # Exit codes of errors whose messages are written for users and need no explanation.
 EXPLAINED = (USER_ERROR_EXIT_CODE, NON_FINITE_EXIT_CODE)
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # A signal to the process group arrives twice: directly, and forwarded.
 SECONDS_OF_ONE_REQUEST = 0.5
 CLEAR_LINE = '\r\x1b[K'
@@ -45,9 +47,13 @@ class WorkerOutput:
         ended: how workers ended, as reported by supervisor.py, in the order of arrival.
         error_of_rank_0: the last error line of rank 0, or None.
         others: lines from `horovodrun`, Horovod and the shell.
+
+    Args:
+        log: the run's log, which gets a line if the output cannot be shown.
     """
 
-    def __init__(self):
+    def __init__(self, log):
+        self._log = log
         self.started = {}
         self.ended = []
         self.error_of_rank_0 = None
@@ -70,6 +76,11 @@ class WorkerOutput:
             if not character:
                 return
             line += character if character not in b'\n\r' else b''
+
+    def places_without_end(self):
+        """Return the entries of `started` of workers whose end was never reported: their hosts may be unreachable."""
+        ended = {worker['rank'] for worker in self.ended}
+        return [place for rank, place in sorted(self.started.items()) if rank not in ended]
 
     def _take(self, text, end, name):
         match = WORKER_LINE.match(text)
@@ -96,6 +107,13 @@ class WorkerOutput:
             text = CLEAR_LINE + text
         stream.write(text + end)
         stream.flush()
+        for line in new_losses():
+            self._add_to_log(line)
+
+    def _add_to_log(self, line):
+        # Rank 0 appends to the same file. A run whose disk is full ends with another message.
+        with suppress(OSError), self._log.open('a', encoding='utf-8') as file:
+            file.write(f'{line}; this log continues\n')
 
 
 def start_horovodrun(command, environment):
@@ -130,11 +148,14 @@ class SignalRelay:
 
     def listen(self):
         for number in (*STOP_SIGNALS, signal.SIGINT):
-            signal.signal(number, self._take)
+            # As under `nohup`.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._take)
 
     def _take(self, number, _):
         now = time.monotonic()
-        if self.taken and now - self._first_time < SECONDS_OF_ONE_REQUEST:
+        # A terminal that closes may send SIGHUP several times, which is not impatience.
+        if self.taken and (number == signal.SIGHUP or now - self._first_time < SECONDS_OF_ONE_REQUEST):
             return
         is_first = not self.taken
         self.taken.append(number)
@@ -155,18 +176,20 @@ class SignalRelay:
             self._ssh.run(host.name, f'kill -{int(number)} {place["pid"]}')
 
 
-def run_workers(command, environment, ssh):
+def run_workers(command, environment, ssh, log):
     """Run `horovodrun` until it ends.
 
     Args:
         command: its command line, as a list.
         environment: variables to add to those of this process.
         ssh: a `hosts.Ssh`.
+        log: path of the run's log.
 
     Returns:
         The exit code: 0 on success, 130 after Ctrl-C, a worker's exit code if it ended with a `UserError`, else 1.
     """
-    process, output = start_horovodrun(command, environment), WorkerOutput()
+    continue_without_output()
+    process, output = start_horovodrun(command, environment), WorkerOutput(log)
     signals = SignalRelay(output, process, ssh)
     signals.listen()
     streams = {'stdout': process.stdout, 'stderr': process.stderr}
@@ -193,8 +216,9 @@ def explain_failure(output, signals):
     if not causes:
         return _explain_without_cause(output, failed, signals)
     cause = causes[0]
-    if cause['status'] in EXPLAINED:
-        print(_error_line(cause, output), file=sys.stderr)
+    message = _error_line(cause, output)
+    if message is not None:
+        print(message, file=sys.stderr)
         return cause['status']
     for line in cause['lines']:
         print(f'[rank {cause["rank"]}] {line}', file=sys.stderr)
@@ -208,11 +232,12 @@ def explain_failure(output, signals):
 
 
 def _error_line(cause, output):
-    """Return a worker's `UserError` message, with its rank unless rank 0 reported the same."""
-    line = next((line for line in reversed(cause['lines']) if line.startswith('error: ')), output.error_of_rank_0)
-    if cause['rank'] == 0 or line == output.error_of_rank_0:
-        return output.error_of_rank_0
-    return f'[rank {cause["rank"]}] {line}'
+    """Return the line with which a worker explained its end, with its rank unless rank 0 reported the same; or None."""
+    line = next((line for line in reversed(cause['lines']) if line.startswith('error: ')), None)
+    # If all ranks find the same error of the user, rank 0 alone prints it.
+    if cause['rank'] == 0 or (line is None and cause['status'] in EXPLAINED):
+        line = output.error_of_rank_0
+    return line if line in (None, output.error_of_rank_0) else f'[rank {cause["rank"]}] {line}'
 
 
 def _describe(status):
@@ -228,6 +253,13 @@ def _explain_without_cause(output, failed, signals):
         print('error: stopped immediately; the same command resumes from the last checkpoint', file=sys.stderr)
     elif output.error_of_rank_0 and not any(ended['status'] in CONSEQUENCES for ended in failed):
         print(output.error_of_rank_0, file=sys.stderr)
+    elif failed and output.places_without_end():
+        lost = ', '.join(f'rank {place["rank"]} on {place["host"]}' for place in output.places_without_end())
+        print(
+            f'error: lost the connection to {lost}: check this host and its network; '
+            'the same command resumes from the last checkpoint',
+            file=sys.stderr,
+        )
     else:
         said = next((line for line in reversed(output.others) if line.strip()), '(no output)')
         lost = f'; {len(failed)} workers ended because another one did' if failed else ''

@@ -50,6 +50,8 @@ def dies_with(parent):
     libc = ctypes.CDLL(None)
 
     def prepare():
+        # Until the program's `start_program`, which takes Ctrl-C quietly.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)

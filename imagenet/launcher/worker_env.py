@@ -6,6 +6,7 @@ Uses the standard library only, because the launcher imports it. Variables that 
 import os
 import sys
 
+from imagenet.common.program import replace_program
 from imagenet.launcher.cores import own_cores
 from imagenet.launcher.ranks import local_size
 
@@ -88,5 +89,4 @@ def restart_with_bound_threads():
     These variables take effect only when a program starts or when MXNet is loaded.
     """
     if not {'OMP_NUM_THREADS', 'OMP_PROC_BIND'}.intersection(os.environ):
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**cpu_environment(local_size()), **os.environ})
+        replace_program([sys.executable, *sys.argv], {**cpu_environment(local_size()), **os.environ})

@@ -5,6 +5,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from imagenet.common.errors import UserError
+
 METRIC_UNITS = {
     'train.loss': None,
     'train.top1': None,
@@ -33,10 +35,14 @@ class DLLoggerFile:
 
     A step is 'PARAMETER' for the options, `(epoch, iteration)` in an epoch, `(epoch,)` for its summary and `()` for the
     run's. Each line is flushed, so the file of a killed process ends with a complete line.
+
+    Raises:
+        UserError: the file cannot be written.
     """
 
     def __init__(self, path, mode='w'):
-        self._file = Path(path).open(mode, encoding='utf-8', buffering=1)
+        self._path = Path(path)
+        self._file = self._path.open(mode, encoding='utf-8', buffering=1)
         self._start = time.time()
 
     def log(self, step, data):
@@ -52,4 +58,7 @@ class DLLoggerFile:
             'datetime': str(datetime.fromtimestamp(now)),
             'elapsedtime': f'{now - self._start:.6f}',
         }
-        self._file.write(f'DLLL {json.dumps({**stamps, **content})}\n')
+        try:
+            self._file.write(f'DLLL {json.dumps({**stamps, **content})}\n')
+        except OSError as error:
+            raise UserError(f'{self._path}: cannot write this log ({error.strerror})') from None

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from imagenet.common.errors import UserError
+from imagenet.common.output import continue_without_output, new_losses
 from imagenet.reporting.dllogger import METRIC_UNITS, DLLoggerFile
 from imagenet.reporting.tensorboard import TensorBoardFile
 
@@ -59,8 +61,23 @@ class _TerminalHandler(logging.Handler):
         sys.stdout.flush()
 
 
+class _FileHandler(logging.FileHandler):
+    """Appends to a file, since `runner` may, too. An error ends the run: its checkpoints would fail in the same way."""
+
+    def __init__(self, path, is_resumed):
+        if not is_resumed:
+            path.write_bytes(b'')
+        super().__init__(path, encoding='utf-8')
+
+    def handleError(self, record):  # noqa: N802, logging's name
+        error = sys.exc_info()[1]
+        raise UserError(f'{self.baseFilename}: cannot write this log ({error})') from None
+
+
 class RunLog:
     """The logs of one run. Only the process with `is_writer` writes; the others' calls do nothing.
+
+    A run continues if standard output or standard error goes away, with a line about it in the text log.
 
     Args:
         options: `LogOptions`.
@@ -68,6 +85,7 @@ class RunLog:
     """
 
     def __init__(self, options, is_writer, is_resumed=False):
+        continue_without_output()
         self._is_writer = is_writer
         # The launcher sets PROGRESS_BAR if it shows our output on a terminal.
         self.shows_progress = is_writer and (sys.stderr.isatty() or 'PROGRESS_BAR' in os.environ)
@@ -76,10 +94,9 @@ class RunLog:
         self._text.propagate = False
         self._lines = self._board = None
         if is_writer:
-            mode = 'a' if is_resumed else 'w'
             self._text.addHandler(_TerminalHandler())
-            self._text.addHandler(logging.FileHandler(options.workspace / options.log, mode=mode, encoding='utf-8'))
-            self._lines = DLLoggerFile(options.workspace / options.dllogger_log, mode)
+            self._text.addHandler(_FileHandler(options.workspace / options.log, is_resumed))
+            self._lines = DLLoggerFile(options.workspace / options.dllogger_log, 'a' if is_resumed else 'w')
             self._board = TensorBoardFile(options.tensorboard) if options.tensorboard else None
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
@@ -87,6 +104,8 @@ class RunLog:
     def info(self, message):
         """Log a line for people."""
         self._text.info(message)
+        for loss in new_losses():
+            self._text.info(f'{loss}; this log continues')
 
     def metrics(self, step, data, board_step=None):
         """Log a line for programs; see `DLLoggerFile` for `step`.

@@ -4,17 +4,14 @@ The functions work the same way with Horovod and in a single process. All commun
 module.
 """
 
-import atexit
 import json
 import os
-import signal
 import socket
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 
-from imagenet.common.errors import LostProcessError, UserError, exit_code_of
+from imagenet.common.errors import LostProcessError, UserError
 from imagenet.launcher import ranks
 from imagenet.runtime.compat import load_mxnet, mx
 from imagenet.runtime.rendezvous import meet
@@ -175,35 +172,10 @@ def lost_process_errors():
     """
     try:
         yield
-    except BaseException as error:
-        is_lost = isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION)
-        if is_lost:
-            error = LostProcessError('another rank has ended, so this one stops')
-        if size() > 1:
-            _end_without_waiting(exit_code_of(error))
-        if is_lost:
-            raise error from None
+    except mx.base.MXNetError as error:
+        if any(text in str(error) for text in LOST_CONNECTION):
+            raise LostProcessError('another rank has ended, so this one stops') from None
         raise
-
-
-def _end_without_waiting(exit_code):
-    """Have this process end with an exit code as soon as its messages are printed and its files are written.
-
-    MXNet would wait for operations that can no longer finish, print errors about them, and free memory that its threads
-    still use.
-    """
-
-    def end():
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(exit_code)
-
-    # Python first waits for the threads that write files, and then calls this.
-    atexit.register(end)
-    # The launcher ends the remaining ranks with SIGINT. This rank is already ending, perhaps while a file is being
-    # written, and Python would print a traceback of the exit.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class AnyRankFlag:

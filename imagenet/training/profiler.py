@@ -34,7 +34,7 @@ def run_operators_one_by_one():
 
 
 class Profiler:
-    """The profiler of a loop: counts its steps, and profiles as many as `--profile` requests.
+    """The profiler of a loop, in a `with` block: counts its steps, and profiles as many as `--profile` requests.
 
     Args:
         steps: the value of --profile; None profiles nothing.
@@ -48,6 +48,17 @@ class Profiler:
         self._log = log
         self._done = 0
         self._is_written = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        # After an error, profiling has not been finished.
+        if self._is_running():
+            mx.profiler.set_state('stop')
+
+    def _is_running(self):
+        return self._steps is not None and self._done >= STEPS_BEFORE and not self._is_written
 
     def step(self):
         """Count a step that has been pushed, and start or stop profiling if it is time to."""
@@ -65,9 +76,9 @@ class Profiler:
 
     def finish(self):
         """Write the profile so far. Call this at the end of a loop, which may end before all requested steps."""
-        steps = min(self._done - STEPS_BEFORE, self._steps or 0)
-        if steps < 1 or self._is_written:
+        if not self._is_running() or self._done == STEPS_BEFORE:
             return
+        steps = min(self._done - STEPS_BEFORE, self._steps)
         self._is_written = True
         mx.nd.waitall()
         mx.profiler.set_state('stop')

@@ -1,4 +1,4 @@
-"""Stopping a run from outside without losing anything: with SIGTERM, as clusters send it, or SIGUSR1."""
+"""Stopping a run from outside without losing anything: SIGTERM or SIGUSR1 from clusters, SIGHUP from a terminal."""
 
 import ctypes
 import signal
@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from imagenet.runtime import distributed
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# A terminal that closes may send SIGHUP several times, which is not impatience.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Signals within this time are one request: a cluster may signal all processes, and the launcher may forward it as well.
 SECONDS_OF_ONE_REQUEST = 0.5
 SIG_DFL = 0
@@ -19,7 +21,7 @@ def _let_the_system_take_signals():
     A Python handler would run only between two calls of MXNet; the system's action is immediate. The C function is
     needed because Python allows `signal.signal` only in the main thread.
     """
-    for number in SIGNALS:
+    for number in ENDING_SIGNALS:
         ctypes.CDLL(None).signal(int(number), SIG_DFL)
 
 
@@ -36,8 +38,12 @@ class StopRequest:
 
     @contextmanager
     def listening(self):
-        """Handle signals within the block; a second one, at least half a second later, ends the process at once."""
-        before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        """Handle signals within the block; a second one, at least half a second later, ends the process at once.
+
+        Signals that are ignored stay ignored: SIGHUP under `nohup`.
+        """
+        handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._take) for number in handled}
         try:
             yield
         finally:

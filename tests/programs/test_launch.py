@@ -120,7 +120,12 @@ def test_other_batch_size_goes_on_after_as_many_examples(start, small_data, tmp_
 
 
 @pytest.mark.parametrize(
-    ('number', 'code', 'said'), [(signal.SIGUSR1, 0, 'stopped by'), (signal.SIGINT, 130, 'interrupted: ')]
+    ('number', 'code', 'said'),
+    [
+        (signal.SIGUSR1, 0, 'stopped by'),
+        (signal.SIGHUP, 0, 'stopped by'),
+        (signal.SIGINT, 130, 'interrupted: '),
+    ],
 )
 @pytest.mark.gpus(2)
 def test_signals_to_the_launcher(start, tmp_path, number, code, said):
@@ -279,14 +284,15 @@ for facts in ({'numpy': '1.23.5', '--data-train': 7}, {'numpy': '1.23.5', '--dat
 
 ENDS_WHILE_A_FILE_IS_WRITTEN = """
 import time
-from imagenet.common.errors import one_line_errors
 from imagenet.common.files import BackgroundWriter
+from imagenet.common.program import run_program
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
-distributed.size = lambda: 2
-BackgroundWriter().submit(lambda: (time.sleep(2), open({path!r}, 'w').close()))
-with one_line_errors(), distributed.lost_process_errors():
-    raise mx.base.MXNetError('Horovod has been shut down')
+def main():
+    BackgroundWriter().submit(lambda: (time.sleep(2), open({path!r}, 'w').close()))
+    with distributed.lost_process_errors():
+        raise mx.base.MXNetError('Horovod has been shut down')
+run_program(main)
 """
 
 

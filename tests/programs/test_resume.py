@@ -1,9 +1,13 @@
 """checkpoints and stop_signals.py: however a run is stopped, it resumes as if it had never stopped."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
 import sys
 import tarfile
+import termios
 from pathlib import Path
 
 import pytest
@@ -87,7 +91,7 @@ def test_second_run_in_a_workspace(start, small_data, workspace):
     assert_user_error(call(*resumable(small_data, workspace)), workspace, 'in use by another run')
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 @pytest.mark.gpus(2)
 def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
     """A signal to one of them stops both."""
@@ -98,6 +102,54 @@ def test_two_processes_agree_to_stop(start, small_data, tmp_path, number):
     assert process.returncode == 0, output
     assert 'stopped by' in output
     assert (tmp_path / 'model_resume.json').exists()
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.gpus(2)
+def test_hangup_is_ignored_under_nohup(start, small_data, tmp_path, processes):
+    process = start('nohup', *resumable(small_data, tmp_path, '-n', processes, '-b', '8', '-e', '300'))
+    read_until(process, 'epoch 1 step')
+    process.send_signal(signal.SIGHUP)
+    read_until(process, 'epoch 2 step')
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert 'stopped by SIGTERM' in output
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.gpus(2)
+def test_terminal_that_closes(start, small_data, tmp_path, processes):
+    """The system sends SIGHUP to the programs of the terminal, which cannot print any more."""
+    master, terminal = pty.openpty()
+    command = resumable(small_data, tmp_path, '-n', processes, '-b', '8', '-e', '300')
+    process = start(
+        *command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    shown = b''
+    while b'epoch 2/300' not in shown:
+        shown += os.read(master, 4096)
+    os.close(master)
+    assert process.wait() == 0
+    lines = (tmp_path / 'log.log').read_text().splitlines()
+    assert any('stopped by SIGHUP' in line or 'stopped by a signal to another process' in line for line in lines)
+    assert 'standard output cannot be written: Input/output error; this log continues' in lines
+    assert 'resuming from' in succeed(*resumable(small_data, tmp_path, '--run-epochs', '1', '-e', '300'))
+
+
+def test_leftovers_of_a_killed_run_are_removed(small_data, workspace):
+    users = ('.model_notes', '.report.json.original', '.report.json.partial')
+    leftovers = [f'.{name}.0a_9zzzz.partial' for name in ('report.json', 'model_best.params', 'model_resume.json')]
+    for name in (*users, *leftovers):
+        (workspace / name).touch()
+    succeed(*resumable(small_data, workspace, '--run-epochs', '1'))
+    hidden = sorted(path.name for path in workspace.iterdir() if path.name.startswith('.'))
+    assert hidden == sorted(('.model.lock', *users))
 
 
 ENDLESS_STEP = """

@@ -231,15 +231,6 @@ def test_image_that_only_the_second_process_reads(small_data, tmp_path):
     assert_user_error(result, '[rank 1] error: ', f'val.rec: record 60 at byte {offset}: its image does not decode')
 
 
-def test_a_reader_that_is_gone_ends_the_run_quietly(start, small_data, tmp_path):
-    command = ['./runner', *SMALL, '--data-root', small_data, '--workspace', tmp_path, '--disp-batches', '1']
-    process = start(*command, stderr=subprocess.PIPE)
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == ''
-    assert process.wait() == 141
-
-
 @pytest.mark.parametrize('mode', ['train', 'val'])
 @pytest.mark.only_on_cpu('checks the names of CPU operators')
 def test_profile(tmp_path, mode):
