@@ -121,7 +121,9 @@ def fuse_additions(symbol_json):
         {**nodes[index], 'inputs': [[place[source], *rest] for source, *rest in nodes[index]['inputs']]}
         for index in order
     ]
-    return json.dumps({**graph, 'nodes': reordered, 'heads': [[place[graph['heads'][0][0]], 0, 0]]})
+    variables = [position for position, node in enumerate(reordered) if node['op'] == 'null']
+    heads = [[place[graph['heads'][0][0]], 0, 0]]
+    return json.dumps({**graph, 'nodes': reordered, 'arg_nodes': variables, 'heads': heads})
 
 
 @pytest.mark.parametrize('num_layers', [18, 50])
