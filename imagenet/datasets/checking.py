@@ -17,6 +17,7 @@ from imagenet.datasets.repair import READ_AT_ONCE, bar_of
 ROW = np.dtype([('begin', 'i8'), ('end', 'i8'), ('label', 'f8'), ('id', 'u8'), ('fault', 'i1'), ('orientation', 'i1')])
 NO_FAULT, NO_RECORD, NO_IMAGE, UNDECODABLE, CUT_SHORT, OTHER_FORMAT, CORRUPT, SEVERAL_LABELS, SUSPICIOUS = range(9)
 NO_TAG = -1
+CORRUPT_MESSAGE = b'Corrupt JPEG data'
 
 # Kinds of problems and their headings, in the order of the output.
 KINDS = {
@@ -68,7 +69,7 @@ def find_record_files(path):
         return [path]
     if not path.is_dir():
         raise UserError(f'{path}: no such folder; name a folder with record files, or a single .rec file')
-    found = sorted(file for file in path.glob('*.rec') if not file.name.startswith('.'))
+    found = sorted(file for file in path.glob('*.rec') if file.is_file() and not file.name.startswith('.'))
     if not found:
         raise UserError(f'{path}: no .rec file in this folder; create a data set with prepare_imagenet.sh')
     return found
@@ -228,28 +229,31 @@ def look_at(messages, stretch):
         return begin, end, np.nan, 0, NO_IMAGE, NO_TAG
     header = read_header(record.image)
     orientation = NO_TAG if header is None or header.orientation is None else header.orientation
-    fault = find_image_fault(record.image, messages)
-    if record.num_labels > 1 and fault in (NO_FAULT, SUSPICIOUS):
+    printed = messages.size()
+    fault = find_image_fault(record.image)
+    if fault == NO_FAULT and record.num_labels > 1:
         fault = SEVERAL_LABELS
+    # All threads print to the same place, so the message may be about another image.
+    if fault == NO_FAULT and header.format == 'JPEG' and messages.size() > printed:
+        fault = SUSPICIOUS
     return begin, end, record.label, record.key, fault, orientation
 
 
-def find_image_fault(encoded, messages):
-    """Return the fault of an image; `SUSPICIOUS` if a library printed a warning meanwhile, maybe about another one."""
-    num_before = messages.count()
+def find_image_fault(encoded):
     try:
         decoding.decode_record_image(encoded)
     except decoding.RefusedImageError as error:
         return FAULTS[error.kind]
-    return NO_FAULT if messages.count() == num_before else SUSPICIOUS
+    return NO_FAULT
 
 
 def look_again(file, rows, messages):
-    """Decode suspicious images alone, to find those that libjpeg warns of."""
+    """Decode each suspicious JPEG alone, to find those that libjpeg calls corrupt."""
     for position in np.flatnonzero(rows['fault'] == SUSPICIOUS):
         payload, _ = read_whole_record(file, int(rows['begin'][position]))
-        fault = find_image_fault(unpack_image(payload).image, messages)
-        rows['fault'][position] = CORRUPT if fault == SUSPICIOUS else fault
+        printed = messages.size()
+        find_image_fault(unpack_image(payload).image)
+        rows['fault'][position] = CORRUPT if CORRUPT_MESSAGE in messages.after(printed) else NO_FAULT
 
 
 def repeated(values):

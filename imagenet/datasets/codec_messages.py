@@ -11,14 +11,18 @@ STDERR = 2
 
 
 class Messages:
-    """The messages so far, as a file that grows."""
+    """The messages so far, in a file that grows."""
 
     def __init__(self, file):
         self._file = file
 
-    def count(self):
-        """Return a number that grows with every message."""
+    def size(self):
+        """Return the number of bytes printed so far."""
         return os.fstat(self._file.fileno()).st_size
+
+    def after(self, position):
+        """Return what was printed after this number of bytes."""
+        return os.pread(self._file.fileno(), self.size() - position, position)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """records.py: unusable record files are detected before MXNet reads them."""
 
+import os
 import shutil
 
 import pytest
 
+from helpers.record_files import write_records
 from imagenet.common.errors import UserError
-from imagenet.datasets.records import check_record_file, read_index
+from imagenet.datasets.image_header import JPEG_END, JPEG_START
+from imagenet.datasets.records import RecordFile, check_record_file, pack_image, read_index
 from imagenet.runtime.compat import mx
 
 
@@ -65,13 +68,77 @@ def test_empty_record_file(files):
 
 
 @pytest.mark.parametrize(
-    ('content', 'message'), [(b'', 'empty'), (b'\x89PNG\r\n', 'not an index'), (b'0\t0\n1', 'not an index')]
+    ('content', 'message'),
+    [
+        (b'', 'empty'),
+        (b'\n \n', 'empty'),
+        (b'\x89PNG\r\n', 'not an index'),
+        (b'0\t0\n1', 'not an index'),
+        (b'0\t0\n1\t\x00', 'not an index'),
+        (b'0\tnan\n', 'not an index'),
+        (b'0\t-4\n', r'not an index \(it contains -4,'),
+        (b'-1\t0\n', r'not an index \(it contains -1,'),
+        (b'0\t99999999999999999999999\n', 'not an index'),
+        (b'99999999999999999999999\t0\n', 'not an index'),
+    ],
 )
 def test_not_an_index(tmp_path, content, message):
     path = tmp_path / 'a.idx'
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_index(path)
+
+
+@pytest.mark.parametrize(
+    ('offset', 'message'),
+    [
+        (0, r'val\.idx: points at byte 0 of .*val\.rec more than once; scripts/check_dataset\.py .* lists'),
+        (2**63 - 2, r'val\.idx: points at byte 9223372036854775806 of .*val\.rec, which has \d+'),
+    ],
+)
+def test_offsets_twice_or_beyond_the_end(files, offset, message):
+    with files[1].open('a') as lines:
+        lines.write(f'70\t{offset}\n')
+    with pytest.raises(UserError, match=message):
+        check_record_file(*files, num_classes=10)
+    with pytest.raises(UserError, match=message):
+        RecordFile(*files)
+
+
+def test_index_whose_last_offset_is_inside_a_record(files):
+    """This was reported as a record that ends at byte None."""
+    size = files[0].stat().st_size
+    with files[1].open('a') as lines:
+        lines.write(f'70\t{size - 40}\n')
+    with pytest.raises(UserError) as raised:
+        check_record_file(*files, num_classes=10)
+    assert str(raised.value) == (
+        f'{files[1]}: byte {size - 40} of {files[0]} is not the start of a record: '
+        'the index belongs to another file, or the record file is damaged'
+    )
+
+
+def test_named_pipes_are_not_read(tmp_path):
+    for name in ('a.rec', 'a.idx'):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=r'a\.rec: cannot read this record file \(not a regular file\)'):
+        check_record_file(tmp_path / 'a.rec', tmp_path / 'a.idx', num_classes=10)
+    with pytest.raises(UserError, match=r'a\.idx: cannot read this index \(not a regular file\)'):
+        read_index(tmp_path / 'a.idx')
+
+
+def test_ends_of_a_large_jpeg(tmp_path):
+    """Its header and end marker are read, and not what is between; smaller images and other formats are whole."""
+    jpeg = JPEG_START + bytes(200_000) + b'end' + JPEG_END
+    images = [jpeg, jpeg[-50_000:], b'PNG' + bytes(200_000)]
+    write_records(tmp_path, range(3), [pack_image(key, key, image) for key, image in enumerate(images)], 'a')
+    file = RecordFile(tmp_path / 'a.rec', tmp_path / 'a.idx')
+    ends = [bytes(file.read_ends(number).image) for number in range(3)]
+    assert len(ends[0]) < 66_000
+    assert ends[0].startswith(JPEG_START + bytes(60_000))
+    assert ends[0].endswith(b'end' + JPEG_END)
+    assert ends[1:] == images[1:]
+    assert [file.read_ends(number).label for number in range(3)] == [0, 1, 2]
 
 
 def test_missing_files(tmp_path):

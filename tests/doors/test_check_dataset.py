@@ -7,10 +7,12 @@ import struct
 import sys
 from collections import namedtuple
 
+import cv2
 import pytest
 
 from helpers.commands import assert_user_error, call_here
-from helpers.datasets import contents
+from helpers.datasets import contents, random_image
+from helpers.odd_images import PLAIN, encode
 from helpers.record_files import assert_well, edit_index, write_records
 from imagenet.datasets.records import MAGIC_BYTES, pack_image, read_index
 
@@ -132,6 +134,65 @@ def test_record_too_short_for_an_image(folder):
     begins = replace_records(folder, {NUMBER: MAGIC_BYTES + struct.pack('<I', 4) + b'1234'})
     expected = [f'{folder}/val.rec: record {NUMBER} at byte {begins[NUMBER]}: too short to contain an image']
     assert_found_and_repaired(folder, expected, without(records, NUMBER))
+
+
+def test_jpeg_with_a_hole(folder):
+    """libjpeg fills the rest of such an image, and prints a warning."""
+    records = read_records(folder)
+    image = cv2.imencode('.jpg', random_image(200, 200))[1].tobytes()
+    middle = len(image) // 2
+    holes = {number: image[:middle] + bytes(900 + number) + image[middle + 900 + number :] for number in (5, 6, 50)}
+    begins = replace_records(
+        folder, {number: pack_image(records[number].key, 2, hole) for number, hole in holes.items()}
+    )
+    message = 'JPEG data is damaged: libjpeg decodes it with a warning'
+    expected = [f'{folder}/val.rec: record {number} at byte {begins[number]}: {message}' for number in holes]
+    assert_found_and_repaired(folder, expected, without(records, *holes))
+
+
+def test_formats_that_not_every_reader_decodes(folder):
+    records = read_records(folder)
+    images = {
+        number: cv2.imencode(suffix, random_image(8, 8))[1].tobytes() for number, suffix in ((3, '.webp'), (9, '.tif'))
+    }
+    begins = replace_records(
+        folder, {number: pack_image(records[number].key, 2, image) for number, image in images.items()}
+    )
+    message = 'image has a format that not every reader decodes'
+    expected = [f'{folder}/val.rec: record {number} at byte {begins[number]}: {message}' for number in images]
+    assert_found_and_repaired(folder, expected, without(records, *images))
+
+
+def test_several_labels(folder):
+    records = read_records(folder)
+    header = struct.pack('<IfQQ2f', 2, 0, records[NUMBER].key, 0, 2, 3)
+    payload = header + image_of(records[NUMBER])
+    data = MAGIC_BYTES + struct.pack('<I', len(payload)) + payload + bytes(-len(payload) % 4)
+    begin = replace_records(folder, {NUMBER: data})[NUMBER]
+    message = 'has several labels, but a classifier learns one'
+    expected = [f'{folder}/val.rec: record {NUMBER} at byte {begin}: {message}']
+    assert_found_and_repaired(folder, expected, without(records, NUMBER))
+
+
+def test_orientations_are_counted(folder):
+    image = random_image(8, 8)
+    for number, orientation in ((3, 1), (9, 6), (10, 8)):
+        replace_records(folder, {number: pack_image(number, 2, encode(image, *PLAIN['JPEG'], orientation)[0])})
+    result = check(folder, '--output', folder.parent / 'found.json')
+    assert result.returncode == 0
+    assert 'train.rec: images with an EXIF orientation: 0, of which 0 are turned when decoded\n' in result.stdout
+    assert 'val.rec: images with an EXIF orientation: 3, of which 2 are turned when decoded\n' in result.stdout
+    files = json.loads((folder.parent / 'found.json').read_text())['files']
+    assert [file['exif_orientation'] for file in files] == [{'tagged': 0, 'turned': 0}, {'tagged': 3, 'turned': 2}]
+
+
+def test_empty_files(folder):
+    for path in folder.iterdir():
+        path.write_bytes(b'')
+    result = check(folder)
+    assert (result.returncode, result.stderr) == (1, '')
+    assert f'{folder}/val.rec: contains no records\n' in result.stdout
+    assert f'{folder}/val.idx: this index is empty' in result.stdout
 
 
 def test_labels(folder):
