@@ -452,7 +452,8 @@ def run_export(args, notes):
     images, source = images_to_compare(records, evaluation)
     made_from = {'file': str(args.load), 'sha256': file_sha256(args.load.path)}
     description = {'made_from': made_from, **describe_network(args, evaluation)}
-    export(build_unfused(args), output_prefix(args), args.format, images, source, description)
+    options = {**describe_model(args), 'classes': description['classes']}
+    export(build_unfused(args), output_prefix(args), args.format, images, source, description, options)
 
 
 def print_notes(notes):

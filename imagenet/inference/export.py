@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from imagenet.checkpoints.parameters import write_arrays
+from imagenet.checkpoints.trailer import append_trailer
 from imagenet.common.errors import UserError
 from imagenet.common.files import check_new, temporary_folder, write_json
 from imagenet.datasets.records import RecordFile
@@ -46,7 +47,7 @@ def exported_files(prefix, format_name):
     return [Path(f'{prefix}{ending}') for ending in FORMATS[format_name].endings]
 
 
-def export(net, prefix, format_name, images, source, description):
+def export(net, prefix, format_name, images, source, description, options):
     """Write a network to temporary files, compare their logits with the network's, then rename them.
 
     Args:
@@ -55,6 +56,7 @@ def export(net, prefix, format_name, images, source, description):
         images: array `(N, 3, H, W)`, used to compare logits.
         source: a description of these images.
         description: description of the network and its input, for the JSON.
+        options: what parameter files say about their network; see description.py.
 
     Raises:
         UserError: a file cannot be written, or the logits differ.
@@ -63,6 +65,9 @@ def export(net, prefix, format_name, images, source, description):
     with temporary_folder(paths[0]) as folder:
         *written, about = (folder / path.name for path in paths)
         FORMATS[format_name].write(net, written, images.shape[1:])
+        for path in written:
+            if path.suffix == '.params':
+                append_trailer(path, options)
         difference = compare(net, FORMATS[format_name].run(written), images)
         write_json(about, {**description, 'compared': {'with': source, 'relative_difference': difference}})
         for path in paths:
