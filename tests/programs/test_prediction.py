@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
+from helpers.odd_images import png_with_size
 
 pytestmark = pytest.mark.usefixtures('device')
 
@@ -56,6 +57,18 @@ def test_many_images_and_some_broken_ones(predict, digits_tree, tmp_path):
     lines = succeed_here(*predict, tmp_path).splitlines()
     assert [number for number, line in enumerate(lines) if line.split()[0] == 'error'] == [0, 77, 199]
     assert len(lines) == 200
+
+
+def test_image_that_declares_to_be_huge(predict, folder, tmp_path):
+    """It is refused on its own line, by its header; the other images are classified."""
+    (folder / 'huge\x1b.png').write_bytes(png_with_size(50_000))
+    lines = succeed_here(*predict, folder, '-o', tmp_path / 'found.json').splitlines()
+    (line,) = (line for line in lines if 'huge' in line)
+    assert line.split()[0] == 'error'
+    assert 'huge\\x1b.png: not an image that can be used: it has 50000 x 50000 pixels' in line
+    assert line.endswith('more than 200000000 in all; --max-pixels sets the limit')
+    assert sum(not result['error'] for result in json.loads((tmp_path / 'found.json').read_text())) == 70
+    assert_user_error(call_here(*predict, folder, '--max-pixels', '100'), '28 x 28 pixels, more than 100 in all')
 
 
 def test_batches_do_not_change_what_is_found(predict, folder, tmp_path):
