@@ -217,3 +217,16 @@ def test_missing_file_and_folder(tmp_path):
         parameters.read_arrays(tmp_path / 'none.params')
     with pytest.raises(UserError, match='Is a directory'):
         parameters.read_arrays(tmp_path)
+
+
+def test_names_without_a_dot(tmp_path):
+    mx.nd.save(str(tmp_path / 'net.params'), {'resnetv10_conv0_weight': mx.nd.zeros((64, 3, 7, 7))})
+    with pytest.raises(UserError, match=r'another network: .*; 1 unexpected \(resnetv10_conv0_weight\)'):
+        load_parameters(make(), tmp_path / 'net.params')
+
+
+def test_first_weight_of_another_rank(saved, tmp_path):
+    arrays = {**mx.nd.load(str(saved[1])), parameters.INPUT_WEIGHT: mx.nd.zeros(5)}
+    mx.nd.save(str(tmp_path / 'other.params'), arrays)
+    with pytest.raises(UserError, match=r'1 of another shape \(features.0.weight \(5,\) instead of'):
+        load_parameters(make(), tmp_path / 'other.params')

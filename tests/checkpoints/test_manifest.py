@@ -1,5 +1,6 @@
 """manifest.py: the checkpoint on disk is complete at any time."""
 
+import json
 import os
 import random
 import signal
@@ -7,7 +8,8 @@ import time
 
 import pytest
 
-from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, write_checkpoint
+from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, remove_leftovers, write_checkpoint
+from imagenet.common.errors import UserError
 from imagenet.runtime.compat import mx
 
 
@@ -51,3 +53,58 @@ def test_kill_at_any_moment_of_a_save(tmp_path):
         epoch = progress.epoch
     assert interrupted > 25
     assert epoch > 10
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / 'model_resume.json'
+    progress = TrainingProgress(seed=1, options={'batch_size': 8}, iteration=3, sums=[1.5, 2, 3, 24], seconds=0.5)
+    write_checkpoint(path, progress, {'parameters': {'weight': mx.nd.ones(3)}})
+    return path
+
+
+def test_progress_is_read_back(manifest):
+    progress, files = read_manifest(manifest)
+    assert (progress.seed, progress.iteration, progress.sums) == (1, 3, [1.5, 2, 3, 24])
+    assert list(files) == ['parameters']
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        ({'format': 2}, 'a checkpoint of format 2; this package reads 1'),
+        ({'seed': 'one'}, "seed: 'one' is not of type 'integer'"),
+        ({'epoch': -1}, 'epoch: -1 is less than the minimum of 0'),
+        ({'epoch': 1.5}, "epoch: 1.5 is not of type 'integer'"),
+        ({'iteration': 10**15}, 'iteration: 1000000000000000 is greater than the maximum'),
+        ({'sums': [1, 2]}, 'sums'),
+        ({'sums': []}, 'sums'),
+        ({'seconds': 0}, 'seconds: 0 is less than or equal to the minimum of 0'),
+        ({'options': {}}, "options: 'batch_size' is a required property"),
+        ({'options': {'batch_size': 0}}, 'options.batch_size: 0 is less than the minimum of 1'),
+        ({'optimizer': {'lr': 1}}, "'lr' was unexpected"),
+        ({'communication': [1]}, 'communication: [1] is too short'),
+        ({'metrics': {'train.loss': 1}}, 'metrics.train.loss: 1 is not of type'),
+        ({'parts': {}}, "parts: 'parameters' is a required property"),
+        ({'parts': {'parameters': {'file': '../x.params', 'sha256': '0' * 64}}}, 'parts.parameters.file'),
+        ({'parts': {'parameters': {'file': 'x.params', 'sha256': 1}}}, 'parts.parameters.sha256'),
+        ({'parts': {'parameters': {'file': 'x.params', 'sha256': '0' * 64}}}, 'x.params: this part of the checkpoint'),
+        ({'more': 1}, "'more' was unexpected"),
+    ],
+    ids=range(18),
+)
+def test_hostile_manifest(manifest, change, problem):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    with pytest.raises(UserError) as error:
+        read_manifest(manifest)
+    assert problem in str(error.value)
+    assert str(error.value).endswith('; restore it, or start over with --no-resume')
+
+
+def test_prefix_is_no_pattern(tmp_path):
+    """Files of other runs stay."""
+    other = tmp_path / '.model_resume.json.x'
+    other.touch()
+    for prefix in ('*', '**', '[a-z]*'):
+        remove_leftovers(tmp_path, prefix)
+    assert other.exists()
