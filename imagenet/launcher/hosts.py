@@ -59,6 +59,18 @@ class Host:
             return next((name for _, name in socket.if_nameindex() if _address_of(name, probe) == ours), None)
 
 
+def check_loopback():
+    """Raise `UserError` if the loopback interface, which connects the workers of a machine, is missing or down."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(('127.0.0.1', DISCARD_PORT))
+        except OSError as error:
+            raise UserError(
+                f'the loopback interface cannot be used ({error.strerror}), and several workers need it: '
+                'ip link set lo up'
+            ) from None
+
+
 def _address_of(interface, probe):
     """Return the IPv4 address of an interface as four bytes, or None if it has none; `probe` can be any socket."""
     try:

@@ -165,6 +165,27 @@ def test_workers_that_are_all_elsewhere(ssh_key, tmp_path, workers):
     assert f'train_val on {workers} x 1 cpu' in succeed(*command, env=SETTINGS)
 
 
+def test_machine_without_loopback(ssh_key, tmp_path):
+    """In a new network namespace it exists, but is down."""
+    command = ['unshare', '--net', './runner', '-n', '2', '--device', 'cpu', *SMALL, *SYNTHETIC]
+    result = call(*command, '--workspace', tmp_path)
+    assert_user_error(result, 'the loopback interface cannot be used', 'ip link set lo up')
+
+
+def test_host_that_vanishes(start, ssh_key, tmp_path):
+    """Its connections are not closed: packets to it are lost."""
+    process = start_on_both(start, ssh_key, tmp_path)
+    run('ip', '-n', NAMES[1], 'link', 'set', 'veth0', 'down')
+    try:
+        output, _ = process.communicate()
+    finally:
+        run('ip', '-n', NAMES[1], 'link', 'set', 'veth0', 'up')
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith(
+        f'error: lost the connection to rank 1 on {ADDRESSES[1]}: check this host'
+    )
+
+
 def test_host_that_does_not_answer(ssh_key, tmp_path):
     command = on_first_host(ssh_key, *SMALL, *SYNTHETIC, '--workspace', tmp_path)
     command[command.index('-H') + 1] = f'{ADDRESSES[0]}:1,{NETWORK}.9:1'

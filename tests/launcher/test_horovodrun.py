@@ -1,0 +1,65 @@
+"""horovodrun.py: how it explains the end of a run from what the workers reported."""
+
+import json
+
+import pytest
+
+from imagenet.common.errors import LOST_PROCESS_EXIT_CODE
+from imagenet.launcher.horovodrun import WorkerOutput, explain_failure
+from imagenet.launcher.supervisor import ENDED, STARTED
+
+HOSTS = {0: 'alpha', 1: 'beta'}
+
+
+@pytest.fixture
+def output(tmp_path):
+    """The output of two workers that have started, on two hosts."""
+    output = WorkerOutput(tmp_path / 'log.log')
+    for rank, host in HOSTS.items():
+        say(output, rank, f'{STARTED}{json.dumps({"rank": rank, "host": host, "pid": 1})}')
+    return output
+
+
+def say(output, rank, text):
+    output._take(f'[{rank}]<stderr>:{text}', '\n', 'stderr')
+
+
+def end(output, rank, status, lines=()):
+    ended = {'rank': rank, 'host': HOSTS[rank], 'status': status, 'log': None, 'lines': list(lines), 'time': rank}
+    say(output, rank, ENDED + json.dumps(ended))
+
+
+def explained(output, capsys):
+    """Return the exit code and the lines on stderr."""
+    code = explain_failure(output, [])
+    return code, capsys.readouterr().err.splitlines()
+
+
+def test_host_that_never_reported_an_end(output, capsys):
+    end(output, 0, LOST_PROCESS_EXIT_CODE)
+    code, (line,) = explained(output, capsys)
+    assert code == 1
+    assert line.startswith('error: lost the connection to rank 1 on beta: check this host and its network')
+
+
+def test_library_error_of_rank_0(output, capsys):
+    say(output, 0, 'error: out of memory')
+    end(output, 0, 1)
+    end(output, 1, LOST_PROCESS_EXIT_CODE)
+    assert explained(output, capsys) == (1, ['error: out of memory'])
+
+
+def test_library_error_of_another_rank(output, capsys):
+    say(output, 0, 'error: another rank has ended, so this one stops')
+    end(output, 0, LOST_PROCESS_EXIT_CODE)
+    end(output, 1, 1, ['error: out of memory'])
+    assert explained(output, capsys) == (1, ['[rank 1] error: out of memory'])
+
+
+def test_crash_without_a_line(output, capsys):
+    say(output, 0, 'error: another rank has ended, so this one stops')
+    end(output, 0, LOST_PROCESS_EXIT_CODE)
+    end(output, 1, 1, ['Traceback'])
+    code, lines = explained(output, capsys)
+    assert lines[0] == '[rank 1] Traceback'
+    assert lines[-1].startswith('error: rank 1 on beta ended with exit code 1')
