@@ -433,17 +433,16 @@ def run_prediction(args, notes):
     """Run --mode pred."""
     if args.output is not None:
         continue_without_output()
-    print_notes(notes)
     devices = local_devices(args.device, args.gpus)
     net, _ = build_inference_model(args, devices)
     options, evaluation, form = (pick(kind, args) for kind in (PredictionOptions, EvaluationOptions, InputForm))
     predict(net, class_names(args), options, evaluation, form, devices[0])
+    print_notes(notes)
 
 
 def run_export(args, notes):
     """Run --mode export, in a form that every program can read, whatever this machine would use."""
     continue_without_output()
-    print_notes(notes)
     form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
     args = with_changes(args, **form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
     evaluation = pick(EvaluationOptions, args)
@@ -454,10 +453,14 @@ def run_export(args, notes):
     description = {'made_from': made_from, **describe_network(args, evaluation)}
     options = {**describe_model(args), 'classes': description['classes']}
     export(build_unfused(args), output_prefix(args), args.format, images, source, description, options)
+    print_notes(notes)
 
 
 def print_notes(notes):
-    """Print what a run without a log would log, on stderr, since stdout is for its results."""
+    """Print what a run without a log would log, on stderr, since stdout is for its results.
+
+    Call this last: an error must be the only line on stderr.
+    """
     for note in notes:
         print(note, file=sys.stderr)
 
