@@ -33,6 +33,8 @@ MEMORY = 4 << 30
 DOCUMENTED_EXIT_CODES = (0, 1, 2, 3, 4, 130, 141)
 ERRORS_OF_ONE_LINE = (2, 3, 4)
 TRACEBACK = 'Traceback (most recent call last)'
+# Errors that one_line_errors shows in a line although nobody has expected them. A file must not cause them.
+UNEXPLAINED = re.compile(r'^error: (out of memory|\S+ failed:)', re.MULTILINE)
 
 
 class ReplacedError(BaseException):
@@ -81,7 +83,7 @@ def run(kind, number, output, errors):
 def findings(code, said):
     """Return what is wrong with an exit code and an error output."""
     found = []
-    if code == TRACEBACK or TRACEBACK in said:
+    if code == TRACEBACK or TRACEBACK in said or UNEXPLAINED.search(said):
         found.append('traceback')
     elif code not in DOCUMENTED_EXIT_CODES:
         found.append('exit code')
