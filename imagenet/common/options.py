@@ -18,6 +18,8 @@ from imagenet.common.text import printable, shortened
 LARGEST = 2**31 - 1
 # In a batch.
 MOST_IMAGES = 1_000_000
+# Of a learning rate; float32 ends soon after.
+LARGEST_RATE = 1e38
 LARGEST_SIDE = 8192
 MOST_THREADS = 1024
 MOST_VALUES_IN_A_LIST = 100

@@ -6,6 +6,7 @@ module.
 
 import json
 import os
+import signal
 import socket
 from contextlib import contextmanager
 
@@ -29,6 +30,7 @@ LOST_CONNECTION = (
     'Connection closed by peer',
     'Connection reset by peer',
     'Application timeout caused pair closure',
+    'Timed out waiting',
 )
 
 _horovod = None
@@ -172,8 +174,13 @@ def lost_process_errors():
     """
     try:
         yield
-    except mx.base.MXNetError as error:
-        if any(text in str(error) for text in LOST_CONNECTION):
+    except BaseException as error:
+        is_lost = isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in LOST_CONNECTION)
+        if is_lost or size() > 1:
+            # The launcher ends the remaining ranks with SIGINT. This one is already ending, perhaps while a file is
+            # being written.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if is_lost:
             raise LostProcessError('another rank has ended, so this one stops') from None
         raise
 

@@ -9,16 +9,16 @@ import math
 from dataclasses import dataclass
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import comma_separated, number
-
-# Float32 holds no more.
-LARGEST_RATE = 1e38
+from imagenet.common.options import LARGEST_RATE, comma_separated, number
 
 
 def add_schedule_args(parser):
     group = parser.add_argument_group('Learning rate')
     group.add_argument(
-        '--lr', type=number(at_least=0), default=0.1, help='learning rate after the warm-up (default: %(default)s)'
+        '--lr',
+        type=number(at_least=0, at_most=LARGEST_RATE),
+        default=0.1,
+        help='learning rate after the warm-up (default: %(default)s)',
     )
     group.add_argument(
         '--lr-schedule',

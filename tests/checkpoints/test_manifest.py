@@ -8,7 +8,12 @@ import time
 
 import pytest
 
-from imagenet.checkpoints.manifest import TrainingProgress, read_manifest, remove_leftovers, write_checkpoint
+from imagenet.checkpoints.manifest import (
+    TrainingProgress,
+    read_manifest,
+    remove_unfinished_checkpoint,
+    write_checkpoint,
+)
 from imagenet.common.errors import UserError
 from imagenet.runtime.compat import mx
 
@@ -106,5 +111,5 @@ def test_prefix_is_no_pattern(tmp_path):
     other = tmp_path / '.model_resume.json.x'
     other.touch()
     for prefix in ('*', '**', '[a-z]*'):
-        remove_leftovers(tmp_path, prefix)
+        remove_unfinished_checkpoint(tmp_path, prefix)
     assert other.exists()
