@@ -23,7 +23,7 @@ from train import parse_args
         ('--early-stop-top1', '0', 'more than 0 and at most 1'),
         ('--early-stop-top1', '1.5', 'more than 0 and at most 1'),
         ('--save-frequency', '-2', 'at least -1'),
-        ('--lr', '-0.1', 'at least 0'),
+        ('--lr', '-0.1', '0 to 1e+38'),
         ('--warmup-epochs', '-1', 'at least 0'),
         ('--lr-factor', '-1', '0 to 100'),
         ('--mom', '1', 'at least 0 and less than 1'),
