@@ -57,6 +57,7 @@ def test_full_disk_is_told(full_disk):
 
 def test_closed_stream_is_what_the_user_wanted(closed):
     print('lost', file=stream(closed), flush=True)
+    assert output.new_losses() == ['standard output cannot be written: it is closed']
 
 
 @pytest.mark.parametrize('descriptor', ['broken_pipe', 'full_disk', 'closed'])

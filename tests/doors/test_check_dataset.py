@@ -136,31 +136,29 @@ def test_record_too_short_for_an_image(folder):
     assert_found_and_repaired(folder, expected, without(records, NUMBER))
 
 
-def test_jpeg_with_a_hole(folder):
-    """libjpeg fills the rest of such an image, and prints a warning."""
+def assert_images_are_reported(folder, images, message):
+    """Put encoded images, by record number, into a data set; assert that each is reported and left out of a repair."""
     records = read_records(folder)
-    image = cv2.imencode('.jpg', random_image(200, 200))[1].tobytes()
-    middle = len(image) // 2
-    holes = {number: image[:middle] + bytes(900 + number) + image[middle + 900 + number :] for number in (5, 6, 50)}
-    begins = replace_records(
-        folder, {number: pack_image(records[number].key, 2, hole) for number, hole in holes.items()}
-    )
-    message = 'JPEG data is damaged: libjpeg decodes it with a warning'
-    expected = [f'{folder}/val.rec: record {number} at byte {begins[number]}: {message}' for number in holes]
-    assert_found_and_repaired(folder, expected, without(records, *holes))
-
-
-def test_formats_that_not_every_reader_decodes(folder):
-    records = read_records(folder)
-    images = {
-        number: cv2.imencode(suffix, random_image(8, 8))[1].tobytes() for number, suffix in ((3, '.webp'), (9, '.tif'))
-    }
     begins = replace_records(
         folder, {number: pack_image(records[number].key, 2, image) for number, image in images.items()}
     )
-    message = 'image has a format that not every reader decodes'
     expected = [f'{folder}/val.rec: record {number} at byte {begins[number]}: {message}' for number in images]
     assert_found_and_repaired(folder, expected, without(records, *images))
+
+
+def test_jpeg_with_a_hole(folder):
+    """libjpeg fills the rest of such an image, and prints a warning."""
+    image = cv2.imencode('.jpg', random_image(200, 200))[1].tobytes()
+    middle = len(image) // 2
+    holes = {number: image[:middle] + bytes(900 + number) + image[middle + 900 + number :] for number in (5, 6, 50)}
+    assert_images_are_reported(folder, holes, 'JPEG data is damaged: libjpeg decodes it with a warning')
+
+
+def test_formats_that_not_every_reader_decodes(folder):
+    images = {
+        number: cv2.imencode(suffix, random_image(8, 8))[1].tobytes() for number, suffix in ((3, '.webp'), (9, '.tif'))
+    }
+    assert_images_are_reported(folder, images, 'image has a format that not every reader decodes')
 
 
 def test_several_labels(folder):

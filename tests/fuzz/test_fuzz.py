@@ -58,7 +58,7 @@ def test_what_is_found(assets, tmp_path, monkeypatch, body, what):
         found = worker.run('report', 0)
         assert [finding.what for finding in found] == ([what] if what else [])
         assert all(isinstance(finding, Finding) and finding.command[0] == 'report.py' for finding in found)
-        # It goes on with the next one.
+        # The worker then takes the next mutation.
         assert [finding.what for finding in worker.run('report', 1)] == ([what] if what else [])
 
 
