@@ -16,6 +16,7 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from imagenet.common.output import open_standard_streams
 from imagenet.common.virtualenv import find_python
 
 OLDEST_PYTHON = (3, 8)
+SECONDS_UNTIL_ANOTHER_INTERRUPT = 0.05
 
 
 def start_program(*packages):
@@ -79,6 +81,7 @@ def replace_program(command, environment=os.environ):
 
 def run_program(main):
     """Call a program's main function, and end the process with its exit code."""
+    sys.unraisablehook = _repeat_lost_interrupt
     try:
         with one_line_errors():
             _take_interrupts_with(signal.default_int_handler)
@@ -90,6 +93,15 @@ def run_program(main):
         _end_without_waiting(error.code if isinstance(error, SystemExit) else FAILED_EXIT_CODE)
         raise
     _take_interrupts_with(lambda *_: os._exit(INTERRUPTED_EXIT_CODE))
+
+
+def _repeat_lost_interrupt(unraisable):
+    """Interrupt the main thread again if Ctrl-C came in a destructor or a callback, which cannot pass it on."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(SECONDS_UNTIL_ANOTHER_INTERRUPT, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_without_waiting(exit_code):

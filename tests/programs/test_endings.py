@@ -86,6 +86,32 @@ def test_interrupt_in_the_first_second(start, tmp_path, program):
         assert process.returncode in ((130,) if milliseconds == 0 else (130, 0, 2))
 
 
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import sys, time
+sys.path.insert(0, {project!r})
+from imagenet.common.program import run_program
+class Resource:
+    def __del__(self):
+        print('closing', flush=True)
+        time.sleep(0.5)
+def main():
+    Resource()
+    time.sleep(600)
+run_program(main)
+"""
+
+
+def test_interrupt_in_a_destructor(start):
+    process = start(
+        sys.executable, '-c', INTERRUPTED_IN_A_DESTRUCTOR.format(project=str(PROJECT)), stderr=subprocess.PIPE
+    )
+    read_until(process, 'closing')
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=generous(SECONDS_TO_END))
+    assert process.returncode == 130
+    assert errors == ''
+
+
 RUNS_OUT_OF_MEMORY = """
 import resource, sys
 sys.path.insert(0, {project!r})
