@@ -14,6 +14,7 @@ syntax for Python 3.6, so that an old interpreter can find the environment's.
 import atexit
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ from imagenet.common.output import open_standard_streams
 from imagenet.common.virtualenv import find_python
 
 OLDEST_PYTHON = (3, 8)
+# What a small network, or decoding, takes of the kilobytes that `ulimit -v` allows. With less, these libraries abort.
+LEAST_KILOBYTES = {'mxnet': 2_000_000, 'cv2': 300_000}
 SECONDS_UNTIL_ANOTHER_INTERRUPT = 0.05
 
 
@@ -41,6 +44,7 @@ def start_program(*packages):
         problem = _problem_of_interpreter(packages)
         if problem is not None:
             _use_environment(problem)
+        _check_memory_limit(packages)
 
 
 def _take_interrupts_with(handler):
@@ -67,6 +71,14 @@ def _use_environment(problem):
     if Path(python).absolute() == Path(sys.executable).absolute():
         raise UserError(f'{python} {problem}; run scripts/setup.sh, which makes the environment .venv, or activate one')
     replace_program([python, *sys.argv])
+
+
+def _check_memory_limit(packages):
+    """Raise `UserError` if the address space is limited to less than the packages need."""
+    least = max((LEAST_KILOBYTES[name] for name in packages if name in LEAST_KILOBYTES), default=0)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if resource.RLIM_INFINITY != limit < 1024 * least:
+        raise UserError(f'ulimit -v {limit // 1024}: this program needs at least {least}; use ulimit -v unlimited')
 
 
 def replace_program(command, environment=os.environ):

@@ -11,7 +11,7 @@ import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.common.parallel import map_in_order
-from imagenet.datasets.image_header import UPRIGHT, is_cut_short, read_header
+from imagenet.datasets.image_header import UPRIGHT, is_cut_short, is_intact_png, read_header
 from imagenet.runtime.threads import run_on_all_cores
 
 # Images that do not decode are reported with their names.
@@ -26,7 +26,7 @@ MOST_PIXELS = 1 << 30
 MAX_ASPECT_RATIO = 1000
 # What `mx.io.ImageRecordIter` decodes like OpenCV, if it is upright. (It turns JPEGs, but not PNGs.)
 FORMATS_OF_RECORDS = ('JPEG', 'PNG', 'BMP')
-
+HEADERS_AT_ONCE = 256
 
 UNDECODABLE, CUT_SHORT, TOO_LARGE, TOO_NARROW, OTHER_FORMAT = 'undecodable', 'cut short', 'large', 'narrow', 'format'
 
@@ -61,6 +61,9 @@ def check_header(encoded, max_pixels=MAX_PIXELS):
         raise RefusedImageError(TOO_NARROW, f'has {size}, and one side is over {MAX_ASPECT_RATIO} times the other')
     if header.format == 'JPEG' and is_cut_short(encoded):
         raise RefusedImageError(CUT_SHORT, 'is a JPEG that is cut short')
+    # libpng would print a line of its own.
+    if header.format == 'PNG' and not is_intact_png(encoded):
+        raise RefusedImageError(UNDECODABLE, 'is a PNG that is damaged')
     return header
 
 
@@ -145,15 +148,18 @@ def check_decodable(records, numbers, num_threads):
 def check_headers(records, numbers, num_threads):
     """Do what `check_decodable` does, but look only at the headers of records and images, without decoding."""
 
-    def check(number):
-        try:
-            check_record_header(records.read_ends(number).image)
-        except RefusedImageError:
-            # The header may be longer than what was read.
-            with named_refusal(records, number):
-                check_record_header(records.read(number).image)
+    def check(some):
+        for number in some:
+            try:
+                check_record_header(records.read_ends(number).image)
+            except RefusedImageError:
+                # The header may be longer than what was read.
+                with named_refusal(records, number):
+                    check_record_header(records.read(number).image)
 
-    for _ in map_in_order(check, numbers, num_threads, initializer=run_on_all_cores):
+    # Handing a single header to a thread would take longer than checking it.
+    parts = (numbers[begin : begin + HEADERS_AT_ONCE] for begin in range(0, len(numbers), HEADERS_AT_ONCE))
+    for _ in map_in_order(check, parts, num_threads, initializer=run_on_all_cores):
         pass
 
 

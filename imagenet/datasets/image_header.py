@@ -5,6 +5,7 @@ Only formats that OpenCV decodes on every machine are known: JPEG, PNG, BMP, Web
 
 import re
 import struct
+import zlib
 from collections import namedtuple
 
 # `orientation` is that of EXIF: 1 is upright, 2 to 8 are turned or mirrored. It is None if there is no such tag, and
@@ -19,6 +20,9 @@ DECODABLE_FRAMES = (0xC0, 0xC1, 0xC2)
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 MARKERS_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xDA)])
 COMPONENTS = (1, 3, 4)
+# First chunk, layout of a chunk's header, and number of bytes of the checksum after its content.
+PNG_CHUNKS, WEBP_CHUNKS = (8, '>I4s', 4), (12, '<4sI', 0)
+PIXEL_CHUNKS, LAST_CHUNK = (b'IHDR', b'PLTE', b'IDAT', b'IEND'), b'IEND'
 EXIF_START = b'Exif\0\0'
 WIDTH_TAG, HEIGHT_TAG, ORIENTATION_TAG = 256, 257, 274
 BYTE_ORDERS = {b'II*\0': '<', b'MM\0*': '>'}
@@ -85,23 +89,41 @@ def _read_jpeg(view):
     return ImageHeader('JPEG', width, height, orientation) if is_decodable else None
 
 
+def is_intact_png(encoded):
+    """Return whether a PNG has all its pixels: the chunks with them are whole, and their checksums are right."""
+    view = memoryview(encoded)
+    for name, begin, end in _chunks(view, *PNG_CHUNKS):
+        # Readers skip other chunks if they are damaged.
+        if name in PIXEL_CHUNKS and view[end : end + 4] != struct.pack('>I', zlib.crc32(view[begin - 4 : end])):
+            return False
+        if name == LAST_CHUNK:
+            return True
+    return False
+
+
 def _read_png(view):
     width, height = struct.unpack_from('>II', view, 16)
-    return ImageHeader('PNG', width, height, _chunk_orientation(view, 8, '>I4s', 4))
+    return ImageHeader('PNG', width, height, _chunk_orientation(view, *PNG_CHUNKS))
 
 
-def _chunk_orientation(view, begin, header_format, num_check_bytes):
+def _chunk_orientation(view, *format):
     """Return the orientation in the EXIF chunk of a PNG or a WebP, or None if there is no such chunk."""
+    for name, begin, end in _chunks(view, *format):
+        if name in (b'eXIf', b'EXIF'):
+            content = view[begin:end]
+            return _exif_orientation(content[len(EXIF_START) :] if content[:6] == EXIF_START else content)
+    return None
+
+
+def _chunks(view, begin, header_format, num_check_bytes):
+    """Yield (name, first byte, end) of the contents of the chunks of a PNG or a WebP."""
     header = struct.Struct(header_format)
     while begin + header.size <= len(view):
         fields = header.unpack_from(view, begin)
         name, length = fields if isinstance(fields[0], bytes) else fields[::-1]
         begin += header.size
-        if name in (b'eXIf', b'EXIF'):
-            content = view[begin : begin + length]
-            return _exif_orientation(content[len(EXIF_START) :] if content[:6] == EXIF_START else content)
+        yield name, begin, begin + length
         begin += length + num_check_bytes + (0 if num_check_bytes else length % 2)
-    return None
 
 
 def _read_webp(view):
@@ -115,7 +137,7 @@ def _read_webp(view):
         width, height = (int.from_bytes(view[at : at + 3], 'little') + 1 for at in (24, 27))
     else:
         return None
-    return ImageHeader('WebP', width, height, _chunk_orientation(view, 12, '<4sI', 0))
+    return ImageHeader('WebP', width, height, _chunk_orientation(view, *WEBP_CHUNKS))
 
 
 def _read_bmp(view):

@@ -39,7 +39,7 @@ RECORDS_LOOKED_AT = 1000
 SEARCHED_AT_ONCE = 1 << 16
 
 # What `read_ends` reads of a large JPEG: its header, unless that contains a large thumbnail, and its end marker.
-START_BYTES, END_BYTES = 1 << 16, 16
+START_BYTES, END_BYTES = 1 << 12, 16
 
 # `image` is the encoded image: bytes, or a view of them.
 Record = namedtuple('Record', 'key label image num_labels')

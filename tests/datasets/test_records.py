@@ -130,12 +130,12 @@ def test_named_pipes_are_not_read(tmp_path):
 def test_ends_of_a_large_jpeg(tmp_path):
     """Its header and end marker are read, and not what is between; smaller images and other formats are whole."""
     jpeg = JPEG_START + bytes(200_000) + b'end' + JPEG_END
-    images = [jpeg, jpeg[-50_000:], b'PNG' + bytes(200_000)]
+    images = [jpeg, jpeg[-3000:], b'PNG' + bytes(200_000)]
     write_records(tmp_path, range(3), [pack_image(key, key, image) for key, image in enumerate(images)], 'a')
     file = RecordFile(tmp_path / 'a.rec', tmp_path / 'a.idx')
     ends = [bytes(file.read_ends(number).image) for number in range(3)]
-    assert len(ends[0]) < 66_000
-    assert ends[0].startswith(JPEG_START + bytes(60_000))
+    assert len(ends[0]) < 5000
+    assert ends[0].startswith(JPEG_START + bytes(4000))
     assert ends[0].endswith(b'end' + JPEG_END)
     assert ends[1:] == images[1:]
     assert [file.read_ends(number).label for number in range(3)] == [0, 1, 2]

@@ -133,3 +133,10 @@ def test_out_of_memory():
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith('error: out of memory')
+
+
+@pytest.mark.parametrize('program', ['runner', 'train.py', 'models.py', 'show_batch.py', 'prepare_dataset.py'])
+def test_too_little_address_space(program):
+    command = ' '.join(PROGRAMS[program])
+    result = call('bash', '-c', f'ulimit -v 250000; exec {command}')
+    assert_user_error(result, 'ulimit -v 250000: this program needs at least ')
