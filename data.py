@@ -12,7 +12,7 @@ import dali
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, pick
+from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, parse_image_shape, pick
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
 from imagenet.input_pipeline import mxnet_backend, synthetic_backend
@@ -46,7 +46,7 @@ def add_data_args(parser):
     )
     group.add_argument(
         '--image-shape',
-        type=comma_separated(integer(1, LARGEST_SIDE)),
+        type=parse_image_shape,
         help="channels, height and width of the network's input, in this order for every layout; a fourth channel is "
         f'filled with zeros ({default} 3,224,224)',
     )

@@ -19,7 +19,15 @@ from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
-from imagenet.common.options import LARGEST_SIDE, ArgumentParser, comma_separated, integer, number, pick
+from imagenet.common.options import (
+    IMAGE_SHAPE_RULE,
+    ArgumentParser,
+    integer,
+    is_image_shape,
+    number,
+    parse_image_shape,
+    pick,
+)
 from imagenet.common.program import run_program
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
@@ -91,8 +99,8 @@ def check_model(arch, num_layers, image_shape):
         allowed = ', '.join(map(str, architecture.depths))
         raise UserError(f'--num-layers {num_layers}: --arch {arch} has {allowed}')
     shape = ','.join(map(str, image_shape))
-    if len(image_shape) != 3 or image_shape[0] not in (3, 4):
-        raise UserError(f'--image-shape {shape}: must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels')
+    if not is_image_shape(image_shape):
+        raise UserError(f'--image-shape {shape}: {IMAGE_SHAPE_RULE}')
     if min(image_shape[1:]) < architecture.least_size:
         least = architecture.least_size
         raise UserError(f'--image-shape {shape}: --arch {arch} needs a height and width of at least {least}')
@@ -240,7 +248,7 @@ def main():
     parser.add_argument('--summary', action='store_true', help='print the layers of the network')
     parser.add_argument(
         '--image-shape',
-        type=comma_separated(integer(1, LARGEST_SIDE)),
+        type=parse_image_shape,
         default=(3, 224, 224),
         help='(default: 3,224,224)',
     )

@@ -20,6 +20,8 @@ LARGEST = 2**31 - 1
 MOST_IMAGES = 1_000_000
 # Of a learning rate; float32 ends soon after.
 LARGEST_RATE = 1e38
+# MXNet takes its parameters as float32, and refuses denormal numbers.
+SMALLEST = 1e-37
 LARGEST_SIDE = 8192
 MOST_THREADS = 1024
 MOST_VALUES_IN_A_LIST = 100
@@ -136,6 +138,21 @@ def comma_separated(convert):
     return parse
 
 
+IMAGE_SHAPE_RULE = 'must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels'
+
+
+def is_image_shape(shape):
+    return len(shape) == 3 and shape[0] in (3, 4)
+
+
+def parse_image_shape(text):
+    """Argparse type for the shape of an image: '3,224,224' becomes a tuple."""
+    shape = comma_separated(integer(1, LARGEST_SIDE))(text)
+    if not is_image_shape(shape):
+        raise ArgumentTypeError(f'{_brief(text)}: {IMAGE_SHAPE_RULE}')
+    return shape
+
+
 def integer(at_least=None, at_most=None):
     """Return an argparse type for whole numbers within inclusive bounds; by default, they are `LARGEST` at most."""
     return _bounded(_whole, 'a whole number', at_least=at_least, at_most=at_most)
@@ -172,6 +189,8 @@ def _bounded(convert, name, **bounds):
             raise ArgumentTypeError(f'{_brief(text)}: must be {rule}')
         if 'at_most' not in bounds and abs(value) > LARGEST:
             raise ArgumentTypeError(f'{_brief(text)}: must be at most {LARGEST}')
+        if 0 < abs(value) < SMALLEST:
+            raise ArgumentTypeError(f'{_brief(text)}: must be 0 or at least {SMALLEST}')
         return value
 
     return parse

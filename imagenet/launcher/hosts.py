@@ -109,9 +109,18 @@ def read_hostfile(path):
 
 def _parse_host(text, pattern, option, needed):
     match = re.fullmatch(pattern, text.strip())
-    if not match or match.group(2) == '0':
+    if not match or match.group(2) == '0' or not _is_host_name(match.group(1)):
         raise UserError(f'{option}: "{text}" is not a host with a number of workers; use {needed}')
     return Host(match.group(1), int(match.group(2) or 1))
+
+
+def _is_host_name(text):
+    """Return whether the system can be asked for this name: it has no empty or very long part, and is valid text."""
+    try:
+        text.encode('idna')
+    except UnicodeError:
+        return False
+    return True
 
 
 def used_hosts(hosts, count):

@@ -111,12 +111,14 @@ def error_of(capsys, *args):
     [
         ('--image-shape', '3,1000000,32', '--image-shape 1000000: must be 1 to 8192; see'),
         ('--image-shape', '3,x,32', '--image-shape x: must be a whole number; see'),
+        ('--image-shape', '4', '--image-shape 4: must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels; see'),
+        ('--max-random-shear-ratio', '1e-320', '--max-random-shear-ratio 1e-320: must be 0 or at least 1e-37; see'),
         ('--lr-steps', '1,' * 60_000, '…: must be at most 100 values; see'),
         ('--batch-size', '9' * 100_000, '…: must be a whole number; see'),
         ('--batch-size', '1\n2', r'1\n2: must be a whole number; see'),
         ('--mode', 'x' * 100_000, "--mode: invalid choice: 'xxx"),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_error_is_a_short_line(capsys, option, value, message):
     line = error_of(capsys, option, value)

@@ -98,8 +98,8 @@ def call(command):
     log = logging.getLogger('imagenet')
     # As in a real process: `FileIO` objects without a buffer of an earlier run.
     streams = {
-        name: open(number, 'w', buffering=1, errors=how, closefd=False)
-        for name, number, how in (('stdout', 1, 'strict'), ('stderr', 2, 'backslashreplace'))
+        name: open(number, 'w', buffering=1, errors='backslashreplace', closefd=False)
+        for name, number in (('stdout', 1), ('stderr', 2))
     }
     with mock.patch.multiple(sys, argv=[program, *options], **streams), mock.patch.multiple(
         os, execv=replaced, execve=replaced

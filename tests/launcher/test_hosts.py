@@ -16,7 +16,7 @@ def test_hosts_of_an_option():
     assert described(parse_hosts('a:8,b.example.org:4,c')) == [('a', 8), ('b.example.org', 4), ('c', 1)]
 
 
-@pytest.mark.parametrize('text', ['', 'a:', 'a:0', 'a:8,', 'a b', 'a:8:2', 'a:-1'])
+@pytest.mark.parametrize('text', ['', 'a:', 'a:0', 'a:8,', 'a b', 'a:8:2', 'a:-1', 'a..b', 'a' * 64, '\udcff'])
 def test_no_hosts(text):
     with pytest.raises(UserError, match='host1:8'):
         parse_hosts(text)
