@@ -2,9 +2,11 @@
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 
 from imagenet.common.errors import UserError
+from imagenet.common.files import write_atomically
 from imagenet.common.text import printable
 
 # The length of the longest path, as a class can be a path; and room for millions of names.
@@ -68,5 +70,5 @@ def keep_class_names(folders, workspace):
     """Copy the first `classes.txt` found in the folders to the workspace, where prediction finds it."""
     for folder in folders:
         if read_class_names(folder) and folder.resolve() != workspace.resolve():
-            shutil.copy(folder / 'classes.txt', workspace / 'classes.txt')
+            write_atomically(workspace / 'classes.txt', partial(shutil.copyfile, folder / 'classes.txt'))
             return

@@ -15,7 +15,7 @@ import sys
 import types
 import warnings
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def restore_numpy_aliases():
             setattr(np, name, builtin)
 
 
-@cache
+@lru_cache(maxsize=None)
 def load_mxnet():
     """Load MXNet once, and return its module.
 
