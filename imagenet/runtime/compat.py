@@ -21,6 +21,7 @@ import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda, processor
+from imagenet.runtime.late_operators import late_operators
 from imagenet.runtime.threads import OWN_CORES
 
 CRASHES = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
@@ -53,7 +54,7 @@ def load_mxnet():
         os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
-    with warnings.catch_warnings(), _hidden('scipy'):
+    with warnings.catch_warnings(), _hidden('scipy'), late_operators():
         # They are about invalid escape sequences and deprecated aliases in MXNet's sources. A user cannot fix them.
         warnings.simplefilter('ignore')
         try:
