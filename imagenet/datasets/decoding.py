@@ -4,6 +4,7 @@ The header is checked first, since a few bytes can declare an image that fills a
 them: turned as the EXIF orientation says.
 """
 
+import time
 from contextlib import contextmanager
 
 import cv2
@@ -27,6 +28,7 @@ MAX_ASPECT_RATIO = 1000
 # What `mx.io.ImageRecordIter` decodes like OpenCV, if it is upright. (It turns JPEGs, but not PNGs.)
 FORMATS_OF_RECORDS = ('JPEG', 'PNG', 'BMP')
 HEADERS_AT_ONCE = 256
+SECONDS_OF_A_SEARCH = 3
 
 UNDECODABLE, CUT_SHORT, TOO_LARGE, TOO_NARROW, OTHER_FORMAT = 'undecodable', 'cut short', 'large', 'narrow', 'format'
 
@@ -61,9 +63,9 @@ def check_header(encoded, max_pixels=MAX_PIXELS):
         raise RefusedImageError(TOO_NARROW, f'has {size}, and one side is over {MAX_ASPECT_RATIO} times the other')
     if header.format == 'JPEG' and is_cut_short(encoded):
         raise RefusedImageError(CUT_SHORT, 'is a JPEG that is cut short')
-    # libpng would print a line of its own.
+    # libpng would refuse it, too, and print a line of its own.
     if header.format == 'PNG' and not is_intact_png(encoded):
-        raise RefusedImageError(UNDECODABLE, 'is a PNG that is damaged')
+        raise RefusedImageError(UNDECODABLE, 'does not decode')
     return header
 
 
@@ -136,17 +138,19 @@ def read_pixels(records, number):
 
 
 def check_decodable(records, numbers, num_threads):
-    """Raise `UserError` for the first of the given records whose image is not used."""
+    """Raise `UserError` for the first of the given records whose image is not used, if a short search finds it."""
+    give_up = time.monotonic() + SECONDS_OF_A_SEARCH
 
     def check(number):
         read_pixels(records, number)
 
     for _ in map_in_order(check, numbers, num_threads, initializer=run_on_all_cores):
-        pass
+        if time.monotonic() > give_up:
+            return
 
 
 def check_headers(records, numbers, num_threads):
-    """Do what `check_decodable` does, but look only at the headers of records and images, without decoding."""
+    """Raise `UserError` for the first of the given records whose image is not used, as far as its header shows."""
 
     def check(some):
         for number in some:

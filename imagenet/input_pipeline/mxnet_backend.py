@@ -269,6 +269,12 @@ def _explained_errors(options, kv):
                 f'--max-crop-size {options.max_crop_size}: an image of {options.data_train} is smaller'
             ) from None
         check_decodable(*_own_records(options, kv), decoding_threads(options))
+        # Its OpenCV returns an empty image, and then cannot resize it.
+        if 'OpenCV' in str(error):
+            raise UserError(
+                f'{options.data_train}: the image of a record does not decode; '
+                f'scripts/check_dataset.py {options.data_train.parent} finds it'
+            ) from None
         raise
 
 

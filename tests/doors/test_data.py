@@ -11,6 +11,7 @@ from helpers.loaders import RECORD_BACKENDS, load, make_args, raw_pixels, read, 
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
 from imagenet.common.options import with_changes
+from imagenet.datasets import decoding
 from imagenet.datasets.records import check_record_file
 from imagenet.input_pipeline.transforms import as_network_input, evaluation_transform
 from imagenet.runtime.compat import mx
@@ -254,6 +255,21 @@ def test_image_that_does_not_decode(args, tmp_path, bad, split):
     iterator = load(args)[('train', 'val').index(split)]
     with pytest.raises(UserError, match=rf'{split}\.rec: record 41 at byte {offset}: its image does not decode'):
         read(iterator)
+
+
+@pytest.mark.parametrize('is_found', [True, False])
+def test_image_whose_header_is_right(args, tmp_path, monkeypatch, is_found):
+    """Only decoding shows that it is damaged. In a large file, it is not searched for until it is found."""
+    images = [np.full((40, 40, 3), index, dtype=np.uint8) for index in range(64)]
+    jpeg = cv2.imencode('.jpg', images[41])[1].tobytes()
+    # The tables that dequantize it become comments.
+    images[41] = jpeg.replace(b'\xff\xdb', b'\xff\xfe')
+    args.data_train, args.num_examples = write_records(tmp_path, images, split='train'), 64
+    if not is_found:
+        monkeypatch.setattr(decoding, 'SECONDS_OF_A_SEARCH', -1)
+    expected = r'record 41 at byte \d+: its image' if is_found else r'the image of a record|one of \d+ records'
+    with pytest.raises(UserError, match=rf'train\.rec: .*({expected})'):
+        read(load(args)[0])
 
 
 @pytest.mark.parametrize('size', [1, 3])
