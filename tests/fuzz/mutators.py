@@ -45,7 +45,8 @@ HOSTILE_TEXTS = (
     'a' * 300,
     'a/' * 3000,
     'x' * 100_000,
-    '/nowhere/file',
+    # Cannot be created: mutations stay in their folder.
+    '/dev/null/file',
     '../../file',
 )
 HOSTILE_NUMBERS = (
