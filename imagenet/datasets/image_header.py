@@ -22,7 +22,9 @@ MARKERS_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xDA)])
 COMPONENTS = (1, 3, 4)
 # First chunk, layout of a chunk's header, and number of bytes of the checksum after its content.
 PNG_CHUNKS, WEBP_CHUNKS = (8, '>I4s', 4), (12, '<4sI', 0)
-PIXEL_CHUNKS, LAST_CHUNK = (b'IHDR', b'PLTE', b'IDAT', b'IEND'), b'IEND'
+PIXEL_CHUNK, LAST_CHUNK = b'IDAT', b'IEND'
+# In the first letter of the name of a PNG's chunk: readers may skip it.
+OPTIONAL_CHUNK = 0x20
 EXIF_START = b'Exif\0\0'
 WIDTH_TAG, HEIGHT_TAG, ORIENTATION_TAG = 256, 257, 274
 BYTE_ORDERS = {b'II*\0': '<', b'MM\0*': '>'}
@@ -90,14 +92,16 @@ def _read_jpeg(view):
 
 
 def is_intact_png(encoded):
-    """Return whether a PNG has all its pixels: the chunks with them are whole, and their checksums are right."""
+    """Return whether a PNG has all its pixels: the chunks that readers need are whole, with the right checksums."""
     view = memoryview(encoded)
+    has_pixels = False
     for name, begin, end in _chunks(view, *PNG_CHUNKS):
-        # Readers skip other chunks if they are damaged.
-        if name in PIXEL_CHUNKS and view[end : end + 4] != struct.pack('>I', zlib.crc32(view[begin - 4 : end])):
+        is_needed = not name[0] & OPTIONAL_CHUNK
+        if is_needed and view[end : end + 4] != struct.pack('>I', zlib.crc32(view[begin - 4 : end])):
             return False
+        has_pixels |= name == PIXEL_CHUNK
         if name == LAST_CHUNK:
-            return True
+            return has_pixels
     return False
 
 
@@ -106,9 +110,9 @@ def _read_png(view):
     return ImageHeader('PNG', width, height, _chunk_orientation(view, *PNG_CHUNKS))
 
 
-def _chunk_orientation(view, *format):
+def _chunk_orientation(view, *layout):
     """Return the orientation in the EXIF chunk of a PNG or a WebP, or None if there is no such chunk."""
-    for name, begin, end in _chunks(view, *format):
+    for name, begin, end in _chunks(view, *layout):
         if name in (b'eXIf', b'EXIF'):
             content = view[begin:end]
             return _exif_orientation(content[len(EXIF_START) :] if content[:6] == EXIF_START else content)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers.odd_images import ORIENTATION, odd_images
-from imagenet.datasets.image_header import UNCLEAR, is_cut_short, read_header
+from imagenet.datasets.image_header import UNCLEAR, is_cut_short, is_intact_png, read_header
 
 FORMATS = {'MPO': 'JPEG', 'WEBP': 'WebP', 'PPM': 'PNM'}
 
@@ -40,6 +40,24 @@ def test_end_marker_of_a_thumbnail_does_not_count(images):
     with_thumbnail = jpeg[:2] + b'\xff\xe1\x00\x08\xff\xd8\xff\xd9ab' + jpeg[2:]
     assert not is_cut_short(with_thumbnail)
     assert is_cut_short(with_thumbnail[:-2])
+
+
+def test_intact_png():
+    file = io.BytesIO()
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(file, 'PNG', dpi=(72, 72))
+    png = file.getvalue()
+    assert is_intact_png(png)
+    assert is_intact_png(png + b'more')
+    for name in (b'IHDR', b'IDAT', b'IEND'):
+        # The checksum of a chunk includes its name.
+        assert not is_intact_png(png.replace(name, name[:3] + b'?'))
+        assert not is_intact_png(png[: png.index(name)])
+    assert not is_intact_png(png.replace(b'IDAT', b'iDAT'))
+    damaged = bytearray(png)
+    damaged[png.index(b'IDAT') + 10] ^= 1
+    assert not is_intact_png(damaged)
+    # Readers do without the resolution.
+    assert is_intact_png(png.replace(b'pHYs', b'pHYz'))
 
 
 def test_damaged_exif(images):

@@ -1,7 +1,7 @@
 """Startup hook: Python runs this file at startup if this folder is on PYTHONPATH.
 
-Horovod's build and `horovodrun` import MXNet in their own interpreters. This hook restores NumPy's removed names, loads
-CUDA's libraries and lets MXNet load faster there, as `compat` does everywhere else.
+Horovod's build and `horovodrun` import MXNet in their own interpreters. This hook restores NumPy's removed names and
+loads CUDA's libraries there, as `compat` does everywhere else.
 """
 
 import contextlib
@@ -13,10 +13,8 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))
 from imagenet.common.errors import UserError
 from imagenet.runtime.compat import restore_numpy_aliases
 from imagenet.runtime.cuda import load_libraries
-from imagenet.runtime.late_operators import late_operators
 
 restore_numpy_aliases()
-late_operators().__enter__()
 # Programs that need a missing library report it themselves.
 with contextlib.suppress(UserError):
     load_libraries()
