@@ -6,7 +6,7 @@ The files define MXNet blocks, so they are imported only when a network is built
 import importlib
 from collections import namedtuple
 
-BASIC_DEPTHS = (18, 34)
+BASIC_DEPTHS = (10, 18, 34)
 BOTTLENECK_DEPTHS = (50, 101, 152)
 RESNET_DEPTHS = (*BASIC_DEPTHS, *BOTTLENECK_DEPTHS)
 

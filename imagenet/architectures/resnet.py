@@ -1,7 +1,8 @@
 """ResNet v1 and v1.5, and ResNeXt.
 
 ResNet: He et al., "Deep Residual Learning for Image Recognition" (arXiv:1512.03385), table 1 and figure 5. In "v1.5",
-the stride of a bottleneck is on its 3x3 convolution instead of the first 1x1. ResNeXt: Xie et al., "Aggregated Residual
+the stride of a bottleneck is on its 3x3 convolution instead of the first 1x1. ResNet-10: Simon et al., "ImageNet
+pre-trained models with batch normalization" (arXiv:1612.01452). ResNeXt: Xie et al., "Aggregated Residual
 Transformations" (arXiv:1611.05431), table 1.
 """
 
@@ -42,7 +43,14 @@ def bottleneck_body(layers, in_channels, channels, stride, width, stride_on_3x3,
     ]
 
 
-BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BLOCKS_PER_STAGE = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 BASIC_CHANNELS = (64, 128, 256, 512)
 BOTTLENECK_CHANNELS = (256, 512, 1024, 2048)
 STEM_CHANNELS = 64

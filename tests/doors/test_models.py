@@ -39,6 +39,7 @@ def operators(net):
 @pytest.mark.parametrize(
     ('arch', 'num_layers', 'count'),
     [
+        ('resnetv15', 10, 5418792),
         ('resnetv15', 18, 11689512),
         ('resnetv15', 34, 21797672),
         ('resnetv15', 50, 25557032),
@@ -338,7 +339,7 @@ def test_summary():
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'num_layers': 42}, '--num-layers 42: --arch resnetv15 has 18, 34, 50, 101, 152'),
+        ({'num_layers': 42}, '--num-layers 42: --arch resnetv15 has 10, 18, 34, 50, 101, 152'),
         ({'arch': 'resnextv15', 'num_layers': 18}, '--num-layers 18: --arch resnextv15 has 50, 101, 152'),
         ({'image_shape': (2, 32, 32)}, '--image-shape 2,32,32: must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels'),
         ({'image_shape': (3, 32)}, '--image-shape 3,32: must be CHANNELS,HEIGHT,WIDTH'),

@@ -13,7 +13,7 @@ from unittest import mock
 
 PROJECT = Path(__file__).resolve().parents[2]
 # The smallest network on the small data set.
-SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '16')
+SMALL = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '10', '-b', '16')
 
 
 def call(*command, **settings):

@@ -9,6 +9,7 @@ from imagenet.runtime.compat import mx
 # Every architecture, with each kind of block.
 NETWORKS = [
     ('resnetv1', 18),
+    ('resnetv15', 10),
     ('resnetv1', 50),
     ('resnetv15', 34),
     ('resnetv15', 50),

@@ -6,7 +6,7 @@ Written from the papers' tables and the parameters' names. They use nothing from
 from imagenet.runtime.compat import mx
 
 EPSILON = 1e-5
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 class Reference:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures('device')
 SMALLEST = ['--data-backend', 'synthetic', '--num-examples', '320']
 
 
-SMALLEST += ['--image-shape', '3,32,32', '--num-layers', '18']
+SMALLEST += ['--image-shape', '3,32,32', '--num-layers', '10']
 
 
 # Replaces runner: records the -n and -b it was called with, then measures, hangs, crashes or dies as told.
@@ -73,7 +73,7 @@ def test_sweep_measures_what_the_runs_report(tmp_path):
     options = ('-n', '1,2', '-b', '4,8', '-i', '4', '-e', '2', '-w', '1', *SMALLEST)
     output = succeed(*benchmark(*options, '-o', tmp_path / 'out.json', '--plot', tmp_path / 'out.png'))
     out = results(tmp_path / 'out.json')
-    assert (out['model'], out['ngpus'], out['bs']) == ('resnetv15-18', [1, 2], [4, 8])
+    assert (out['model'], out['ngpus'], out['bs']) == ('resnetv15-10', [1, 2], [4, 8])
     assert out['metric_keys'][:3] == ['train.total_ips', 'train.latency_avg', 'val.total_ips']
     for ngpus in (1, 2):
         for batch_size in (4, 8):

@@ -43,7 +43,7 @@ def test_description(int8, trained):
     description = described(int8)
     checkpoint = (trained / 'model_best.params').read_bytes()
     assert description['made_from']['sha256'] == hashlib.sha256(checkpoint).hexdigest()
-    assert description['network']['num_layers'] == 18
+    assert description['network']['num_layers'] == 10
     assert description['calibration']['images'] == 240
     assert len(description['calibration']['sha256']) == 64
     assert description['validation']['examples'] == 70
@@ -72,7 +72,7 @@ def test_prediction_and_benchmark(int8, trained, small_tree, tmp_path):
         found.append([result['classes'][0]['name'] for result in json.loads((tmp_path / 'found.json').read_text())])
     agreement = np.mean([ours == theirs for ours, theirs in zip(*found)])
     assert agreement == pytest.approx(described(int8)['validation']['agreement'])
-    network = ('--num-layers', '18', '--image-shape', '3,32,32', '--data-val-resize', '32', '--device', 'cpu')
+    network = ('--num-layers', '10', '--image-shape', '3,32,32', '--data-val-resize', '32', '--device', 'cpu')
     options = ('-b', '4', '-i', '3', '--mode', 'val', '--data-backend', 'synthetic', '--load', int8)
     succeed_here(sys.executable, 'benchmark.py', *options, *network, '-o', tmp_path / 'sweep.json')
     assert json.loads((tmp_path / 'sweep.json').read_text())['metrics']['1']['4']['val.total_ips'] > 0
@@ -91,8 +91,8 @@ def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
     levels left for the others, and the network assigns the same class to every image."""
     succeed_here(*training(small_data, tmp_path / 'run', '-e', '40', '--early-stop-top1', '0.6'))
     arrays = mx.nd.load(str(tmp_path / 'run' / 'model_best.params'))
-    arrays['features.6.1.bn_add_relu.gamma'][0] = 0
-    arrays['features.6.1.bn_add_relu.beta'][0] = -1000
+    arrays['features.6.0.bn_add_relu.gamma'][0] = 0
+    arrays['features.6.0.bn_add_relu.beta'][0] = -1000
     arrays['output.weight'][:, 0] = 1000 * arrays['output.weight'].abs().max()
     write_arrays(tmp_path / 'net.params', arrays)
     options = ('--load', tmp_path / 'net.params', '--data-root', small_data, '--workspace', tmp_path)
@@ -134,7 +134,7 @@ class TestBadInput:
     def test_another_network(self, int8, small_data, tmp_path):
         options = ('--mode', 'val', '--load', int8, '--data-root', small_data, '--workspace', tmp_path)
         result = call_here('./runner', *SMALL, *options, '--num-layers', '34')
-        assert_user_error(result, 'parameters of another network', '--num-layers 34 instead of 18')
+        assert_user_error(result, 'parameters of another network', '--num-layers 34 instead of 10')
 
     def test_damaged_and_missing_files(self, int8, small_data, tmp_path):
         command = ('./runner', *SMALL, '--mode', 'val', '--data-root', small_data, '--workspace', tmp_path, '--load')

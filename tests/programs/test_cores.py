@@ -36,7 +36,7 @@ def test_process_in_a_group_with_a_quota():
 def test_bare_training_has_its_cores(start, monkeypatch, tmp_path, chosen, expected):
     """train.py is as fast without the launcher. The user's thread settings take precedence."""
     command = [sys.executable, 'train.py', '--device', 'cpu', '--data-backend', 'synthetic', '--batch-size', '16']
-    command += ['--num-layers', '18', '--image-shape', '3,32,32', '--num-examples', '64000', '--disp-batches', '1']
+    command += ['--num-layers', '10', '--image-shape', '3,32,32', '--num-examples', '64000', '--disp-batches', '1']
     for name in [name for name in os.environ if name.startswith(('OMP', 'GLIBC'))]:
         monkeypatch.delenv(name)
     process = start(*command, '--workspace', tmp_path, env=chosen)

@@ -31,7 +31,7 @@ def test_file_describes_its_network(trained, small_data, tmp_path):
     best = trained / 'model_best.params'
     found, output = validate(best, small_data, tmp_path)
     assert found == validate(best, small_data, tmp_path, *SMALL)[0]
-    assert 'val on 1 x 1 cpu, resnetv15-18, float32' in output
+    assert 'val on 1 x 1 cpu, resnetv15-10, float32' in output
     assert 'assuming' not in output
 
 
@@ -44,7 +44,7 @@ def test_file_knows_the_names_of_its_classes(trained, small_tree, tmp_path):
 
 @pytest.mark.parametrize(
     ('option', 'value', 'found'),
-    [('--arch', 'resnetv1', 'resnetv15'), ('--num-layers', '50', '18'), ('--num-classes', '1000', '10')],
+    [('--arch', 'resnetv1', 'resnetv15'), ('--num-layers', '50', '10'), ('--num-classes', '1000', '10')],
 )
 def test_another_network_is_refused(trained, small_data, tmp_path, option, value, found):
     best = trained / 'model_best.params'
@@ -54,7 +54,7 @@ def test_another_network_is_refused(trained, small_data, tmp_path, option, value
 
 def test_file_without_a_description(undescribed, trained, small_data, tmp_path):
     found, output = validate(undescribed, small_data, tmp_path, *SMALL)
-    assert f'--load {undescribed} does not describe its network: assuming resnetv15-18' in output
+    assert f'--load {undescribed} does not describe its network: assuming resnetv15-10' in output
     assert found == validate(trained / 'model_best.params', small_data, tmp_path)[0]
 
 

@@ -217,7 +217,7 @@ def test_workspace_of_an_older_version(small_data, tmp_path):
     data = PROJECT / 'tests' / 'data'
     with tarfile.open(data / 'stopped_run.tar.xz') as archive:
         archive.extractall(tmp_path)
-    options = ('-b', '16', '-e', '3', '-l', '0.5', '--warmup-epochs', '1', '--seed', '7')
+    options = ('--num-layers', '18', '-b', '16', '-e', '3', '-l', '0.5', '--warmup-epochs', '1', '--seed', '7')
     options += ('--ema-decay', '0.9', '--mixup', '0.2', '--data-backend', 'dali-cpu')
     output = succeed('./runner', *SMALL, *options, '--data-root', small_data, '--workspace', tmp_path)
     assert '1 of 3 epochs and 6 steps are done' in output

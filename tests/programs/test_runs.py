@@ -45,7 +45,7 @@ def test_workspace_after_training(trained):
     names += [f'model_resume_0002_000000_{part}.params' for part in ('optimizer', 'parameters')] + ['report.json']
     assert visible_files(trained) == names
     report = read_report(trained / 'report.json')
-    assert report['model'] == 'resnetv15-18'
+    assert report['model'] == 'resnetv15-10'
     assert report['ngpus'] == 1
     assert report['total_duration'] > 0
     assert report['cmd'][0].endswith('train.py')

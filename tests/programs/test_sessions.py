@@ -50,7 +50,7 @@ def test_validation_leaves_the_training_run_alone(small_data, workspace):
 
 def test_contradicting_options_are_listed(small_data, workspace):
     result = call_here(*resumable(small_data, workspace, '--num-layers', '34', '--optimizer', 'adam'))
-    assert_user_error(result, '--num-layers 34 instead of 18', '--optimizer adam instead of sgd')
+    assert_user_error(result, '--num-layers 34 instead of 10', '--optimizer adam instead of sgd')
     output = succeed_here(*resumable(small_data, workspace, '-l', '0.016', '--run-epochs', '1'))
     assert 'options that differ from the checkpoint: --lr 0.001 instead of 0.016' in output
 

@@ -51,7 +51,7 @@ def test_requeued_job_resumes(slurm, tmp_path):
     output, workspace = tmp_path / 'output', tmp_path / 'run'
     size = ('--nodes=1', '--ntasks-per-node=2', '--cpus-per-task=1', '--gpus-per-node=0')
     submit = ('sbatch', '--parsable', *size, f'--output={output}', '--open-mode=append')
-    options = ('--image-shape', '3,32,32', '--data-val-resize', '32', '--num-layers', '18', '-b', '8', *SYNTHETIC)
+    options = (*SMALL, '-b', '8', *SYNTHETIC)
     environment = {**slurm, 'WORKSPACE': str(workspace)}
     job = call(*submit, 'examples/slurm_multinode.sub', *options, env=environment).stdout.strip()
     wait_until(lambda: output.exists() and ' step 5/' in output.read_text())
