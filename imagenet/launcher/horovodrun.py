@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -295,7 +294,5 @@ def horovodrun_command(options, hosts, worker, python):
     }
     pairs = [str(part) for option, value in settings.items() if value is not None for part in (option, value)]
     engine = '--mpi' if options.launcher == 'mpi' else '--gloo'
-    # In containers, the programs of packages are not in the interpreter's folder.
-    beside = Path(python).with_name('horovodrun')
-    program = str(beside) if beside.exists() else shutil.which('horovodrun') or 'horovodrun'
-    return [program, engine, '-np', str(options.ngpus), *pairs, *worker]
+    horovodrun = (python, '-m', 'imagenet.runtime.quick_horovodrun')
+    return [*horovodrun, engine, '-np', str(options.ngpus), *pairs, *worker]

@@ -40,9 +40,8 @@ def test_defaults_on_a_cpu():
 def test_batch_and_learning_rate_follow_the_devices():
     environment, command, options = dry_run('-n', '8', '-b', '64', '-l', '0.1', '-e', '3', '--device', 'cpu')
     assert (options['--batch-size'], options['--lr'], options['--num-epochs']) == ('512', '0.2', '3')
-    assert command[0].endswith('/horovodrun')
-    assert command[1:4] == ['--gloo', '-np', '8']
-    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(PROJECT / 'imagenet' / 'runtime' / 'startup')
+    assert command[1:6] == ['-m', 'imagenet.runtime.quick_horovodrun', '--gloo', '-np', '8']
+    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(PROJECT)
 
 
 def test_accumulated_batches_count_for_the_learning_rate():
@@ -56,7 +55,7 @@ def test_mixed_precision_keeps_float32_parameters():
 
 def test_gpus_are_asked_nothing():
     environment, command, options = dry_run('-n', '8', '--device', 'gpu')
-    assert command[1:4] == ['--gloo', '-np', '8']
+    assert command[3:6] == ['--gloo', '-np', '8']
     expected = {'--dtype': 'float16', '--fuse-bn-relu': '1', '--fuse-bn-add-relu': '1', '--input-layout': 'NCHW'}
     expected.update({f'--{name}-layout': 'NHWC' for name in ('conv', 'batchnorm', 'pooling')})
     assert expected.items() <= options.items()
@@ -111,21 +110,21 @@ def test_bad_options(options, expected):
 
 def test_many_hosts():
     environment, command, options = dry_run('-H', 'a:4,b:4', '--device', 'gpu', '--network-interface', 'eth0')
-    assert command[1:8] == ['--gloo', '-np', '8', '-H', 'a:4,b:4', '--network-interfaces', 'eth0']
+    assert command[3:10] == ['--gloo', '-np', '8', '-H', 'a:4,b:4', '--network-interfaces', 'eth0']
     assert options['--batch-size'] == str(8 * 192)
     assert environment['HOROVOD_GLOO_IFACE'] == environment['NCCL_SOCKET_IFNAME'] == 'eth0'
     assert environment['HOROVOD_FUSION_THRESHOLD'] == '67108864'
-    assert dry_run('-H', 'a:4,b:4', '-n', '6', '--device', 'gpu')[1][4:6] == ['-H', 'a:4,b:4']
+    assert dry_run('-H', 'a:4,b:4', '-n', '6', '--device', 'gpu')[1][6:8] == ['-H', 'a:4,b:4']
 
 
 def test_hostfile(tmp_path):
     (tmp_path / 'hosts').write_text('a slots=2\nb slots=1\n')
     _, command, _ = dry_run('--hostfile', tmp_path / 'hosts', '--ssh-port', '2222', '--device', 'gpu')
-    assert command[2:8] == ['-np', '3', '-H', 'a:2,b:1', '--ssh-port', '2222']
+    assert command[4:10] == ['-np', '3', '-H', 'a:2,b:1', '--ssh-port', '2222']
 
 
 def test_launchers():
-    assert dry_run('-n', '2', '--launcher', 'mpi', '--device', 'gpu')[1][1] == '--mpi'
+    assert dry_run('-n', '2', '--launcher', 'mpi', '--device', 'gpu')[1][3] == '--mpi'
     _, command, options = dry_run('--launcher', 'none', '-n', '2', '--kv-store', 'device', '--device', 'gpu')
     assert len(command) == 1
     assert options['--gpus'] == '0,1'

@@ -1,7 +1,7 @@
 """Startup hook: Python runs this file at startup if this folder is on PYTHONPATH.
 
-Horovod's build and `horovodrun` import MXNet in their own interpreters. This hook restores NumPy's removed names and
-loads CUDA's libraries there, as `compat` does everywhere else.
+Horovod's build imports MXNet in its own interpreters, as does MXNet's im2rec.py. This hook restores NumPy's removed
+names and loads CUDA's libraries there, as `compat` does everywhere else.
 """
 
 import contextlib
