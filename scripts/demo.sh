@@ -19,7 +19,7 @@ fi
 
 # Every demo starts a new run.
 rm -rf "$run"
-echo "== training a ResNet-18 for 6 epochs"
+echo "== training a ResNet-10 for 6 epochs"
 ./runner "${digits[@]}" --seed 1 --workspace "$run" "$@"
 
 echo "== validating the saved checkpoint"
