@@ -1,4 +1,4 @@
-"""published.py and published.json: README shows the same numbers."""
+"""published.py and published.json: README shows the same numbers, and a run is compared with those that fit."""
 
 import re
 import shlex
@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 
 from helpers.commands import PROJECT
+from imagenet.common.errors import UserError
 from imagenet.reporting.json_files import read_json
-from imagenet.reporting.published import FILE, read_published
+from imagenet.reporting.published import FILE, comparable_runs, read_published
 
 README = (PROJECT / 'README.md').read_text(encoding='utf-8')
 SECTION = re.search(r'^### Which GPUs\n(.*?)^## ', README, re.MULTILINE | re.DOTALL)[1]
@@ -151,3 +152,81 @@ def test_accuracy_in_recipes(path):
     # The V100 first, as in the text.
     top1 = [run.metrics['val.top1'] for run in sorted(runs, key=lambda run: run.container)]
     assert list(map(float, shown)) == pytest.approx([100 * value for value in top1], abs=0.005)
+
+
+def make_report(*command, ngpus=8, model='resnetv15-50', phases=('train', 'val'), epochs=2):
+    metrics = {f'{phase}.total_ips': [100.0] * epochs for phase in phases}
+    return {'model': model, 'ngpus': ngpus, 'cmd': ['train.py', *command], 'metrics': metrics}
+
+
+MACHINES = ('DGX A100 80GB', 'DGX-1 V100 16GB', 'DGX-2 V100 32GB')
+
+
+@pytest.mark.parametrize(
+    ('report', 'machine', 'expected'),
+    [
+        (make_report('--dtype', 'float16', '--num-epochs', '7'), '', [(name, 'train', 'mixed') for name in MACHINES]),
+        (make_report('--dtype=float32', '--amp'), '', [(name, 'train', 'mixed') for name in MACHINES]),
+        (
+            make_report('--dtype', 'float32', phases=['train'], epochs=90),
+            '',
+            [(name, 'train', kind) for name, kind in zip(MACHINES, ('TF32', 'FP32', 'FP32'))],
+        ),
+        (
+            make_report('--dtype', 'float32', '--dtype', 'float16', '--num-epochs=50'),
+            'dgx-1',
+            [('DGX-1 V100 16GB', mode, 'mixed') for mode in ('train', 'train_val')],
+        ),
+        (make_report(ngpus=4), 'A100', [('DGX A100 80GB', 'train', kind) for kind in ('mixed', 'TF32')]),
+        (
+            make_report('--dtype', 'float16', epochs=90),
+            'DGX A100',
+            [('DGX A100 80GB', mode, 'mixed') for mode in ('train', 'train_val')],
+        ),
+        (
+            make_report('--batch-size', '256', phases=['val'], ngpus=1),
+            '',
+            [(name, 'val', 'mixed') for name in ('DGX A100 80GB', 'DGX-1 V100 16GB', 'T4')],
+        ),
+        (make_report('--batch-size', phases=['val'], ngpus=1), 'T4', 10 * [('T4', 'val', 'mixed')]),
+    ],
+    ids=range(8),
+)
+def test_comparable_runs(report, machine, expected):
+    found = comparable_runs(report, machine)
+    assert [(run.machine, run.mode, run.precision) for run in found] == expected
+
+
+def test_accuracy_after_as_many_epochs():
+    found = comparable_runs(make_report('--dtype', 'float16', '--num-epochs', '250', epochs=90), 'DGX-1')
+    accuracies = [(run.epochs, run.mixup, run.metrics) for run in found if run.mode == 'train_val']
+    assert accuracies == [(250, 0.2, {'val.top1': 0.7846})]
+
+
+@pytest.mark.parametrize(
+    ('report', 'machine', 'message'),
+    [
+        (
+            make_report(),
+            'H100',
+            '--published H100: nothing is published for machine H100, only for DGX A100 80GB, DGX-1',
+        ),
+        (
+            make_report(model='xception'),
+            '',
+            '--published: nothing is published for model xception, only for resnetv15-50',
+        ),
+        (make_report(phases=[]), '', 'for mode none, only for train, train_val, val'),
+        (make_report(ngpus=3), '', 'for ngpus 3, only for 1, 2, 4, 8, 16'),
+        (make_report(ngpus=2), 'a100', 'for ngpus 2, only for 1, 4, 8'),
+        (make_report(phases=['val']), 'T4', 'for ngpus 8, only for 1'),
+        (make_report('--dtype', 'bfloat16'), '', 'for precision bfloat16, only for FP32, TF32, mixed'),
+        (make_report('--batch-size', '7', phases=['val'], ngpus=1), '', 'for batch_size 7, only for 1, 2, 4, 8, 16, '),
+        (make_report(model=1000 * 'a'), '', f'for model {200 * "a"}…, only for'),
+    ],
+    ids=range(9),
+)
+def test_nothing_to_compare_with(report, machine, message):
+    with pytest.raises(UserError) as error:
+        comparable_runs(report, machine)
+    assert message in str(error.value)
