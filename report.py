@@ -4,6 +4,7 @@
 report.py show report.json
 report.py check report.json "val.top1>=0.97" "train.total_ips>=100"
 report.py compare a.json b.json
+report.py compare report.json --published A100
 report.py plot report.json -o curves.png
 """
 
@@ -24,6 +25,7 @@ from imagenet.common.options import ArgumentParser
 from imagenet.common.program import run_program
 from imagenet.common.text import printable, shortened
 from imagenet.reporting.figures import import_pyplot, save_figure
+from imagenet.reporting.published import comparable_runs
 from imagenet.reporting.report_file import PHASES, read_report
 
 
@@ -84,21 +86,46 @@ def show(report):
     return '\n'.join(lines)
 
 
-def compare(paths, reports):
-    """Return the text of `report.py compare`: each run's best and last epoch, with images/s relative to the first."""
+def compare(paths, reports, published=()):
+    """Return the text of `report.py compare`: each run's best and last epoch, with images/s relative to the first.
+
+    Args:
+        published: `PublishedRun`s, for columns after the runs. Their numbers are both in the best and in the last row.
+    """
     from tabulate import tabulate
 
-    rows = [
-        ['devices', *(report['ngpus'] for report in reports)],
-        ['epochs', *(count_epochs(report) for report in reports)],
-        ['seconds', *(shown(report['total_duration']) for report in reports)],
-    ]
+    columns = [_run_column(path, report) for path, report in zip(paths, reports)] + _published_columns(published)
+    titles, facts, metrics = zip(*columns)
+    rows = [[name, *(known.get(name, '') for known in facts)] for name in ('devices', 'epochs', 'seconds')]
     for name in columns_of(reports):
         for kind in ('best', 'last'):
-            values = [FUNCTIONS[kind](name, report['metrics'].get(name, [math.nan])) for report in reports]
+            values = [FUNCTIONS[kind](name, known.get(name, [math.nan])) for known in metrics]
             rows.append([f'{kind} {name}', *_beside_the_first(name, values)])
-    alignment = ['left', *['right'] * len(paths)]
-    return tabulate(rows, headers=['', *map(printable, paths)], disable_numparse=True, colalign=alignment)
+    alignment = ['left', *['right'] * len(columns)]
+    table = tabulate(rows, headers=['', *titles], disable_numparse=True, colalign=alignment)
+    sources = [f'Published by NVIDIA: {source}' for source in dict.fromkeys(run.source for run in published)]
+    return '\n'.join([table, '', *sources] if sources else [table])
+
+
+def _run_column(path, report):
+    """Return (title, facts by name, metrics) for a run."""
+    seconds = shown(report['total_duration'])
+    facts = {'devices': report['ngpus'], 'epochs': count_epochs(report), 'seconds': seconds}
+    return printable(path), facts, report['metrics']
+
+
+def _published_columns(runs):
+    """Return [(title, facts by name, metrics)] for published runs, with speed and accuracy in the same column."""
+    columns = {}
+    for run in runs:
+        title = f'{run.machine}\n{run.precision}, {run.batch_size} per GPU\ncontainer {run.container}'
+        _, facts, metrics = columns.setdefault(title, (title, {'devices': run.ngpus}, {}))
+        metrics.update({name: [value] for name, value in run.metrics.items()})
+        if run.epochs is not None:
+            facts['epochs'] = f'{run.epochs} (mixup {run.mixup:g})' if run.mixup else run.epochs
+        if run.total_duration is not None:
+            facts['seconds'] = shown(run.total_duration)
+    return list(columns.values())
 
 
 def _beside_the_first(name, values):
@@ -213,7 +240,12 @@ def parse_args():
         help='exit with code 1 unless all expressions hold',
         description='Exit with code 1 unless all expressions hold.',
     )
-    compare_parser = commands.add_parser('compare', help='print runs side by side')
+    compare_parser = commands.add_parser(
+        'compare',
+        help='print runs side by side, also with the results that NVIDIA published',
+        usage='%(prog)s [-h] reports [reports ...] [--published [MACHINE]]',
+        description='Print the best and the last epoch of runs side by side, and images/s relative to the first run.',
+    )
     plot_parser = commands.add_parser('plot', help='draw loss, accuracy, learning rate and speed over epochs')
     for one in (show_parser, check_parser):
         one.add_argument('report', type=Path)
@@ -224,6 +256,15 @@ def parse_args():
         nargs='+',
         metavar='EXPRESSION',
         help='such as "val.top1>=0.97" (the best epoch), "last(train.loss)<2", "mean(train.total_ips)>100"',
+    )
+    compare_parser.add_argument(
+        '--published',
+        nargs='?',
+        const='',
+        metavar='MACHINE',
+        help='after the reports: add what NVIDIA published for the network, mode, number of GPUs and precision of the '
+        'first one, and the batch size if it is of inference; on all machines, or on those with MACHINE in their name, '
+        'such as A100, V100, DGX-1 or T4',
     )
     plot_parser.add_argument(
         '-o', '--output', type=Path, required=True, help='the figure to write, for example curves.png'
@@ -241,7 +282,8 @@ def main():
         else:
             reports = [read_report(path) for path in args.reports]
             if args.command == 'compare':
-                print(compare(args.reports, reports))
+                published = () if args.published is None else comparable_runs(reports[0], args.published)
+                print(compare(args.reports, reports, published))
             else:
                 plot(args.reports, reports, args.output)
 

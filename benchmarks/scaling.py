@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.options import comma_separated
+from imagenet.reporting.published import read_published
 
 # ResNet-50's, from `models.py --summary`.
 PARAMETERS = 25_557_032
@@ -46,15 +47,11 @@ class Machine:
     groups: int = 16
 
 
-# Batch size per GPU, images/s by number of GPUs (NVIDIA's, ResNet-50 v1.5 on MXNet in float16), and the machine.
-# Bandwidths are those that NCCL reaches over NVLink; latencies are fitted to these rows.
-PUBLISHED = {
-    'V100 (DGX-2)': (
-        192,
-        {1: 1492, 2: 2935, 4: 5726, 8: 11368, 16: 21484},
-        Machine(per_host=16, bandwidth=130e9, latency=26e-6),
-    ),
-    'A100 (DGX A100)': (192, {1: 3410.52, 4: 13442.66, 8: 26673.72}, Machine(8, bandwidth=230e9, latency=5e-6)),
+# Machines by their names in published.json. Bandwidths are those that NCCL reaches over NVLink; latencies are fitted to
+# the efficiencies of the published training in mixed precision, by least squares.
+MACHINES = {
+    'DGX-2 V100 32GB': Machine(per_host=16, bandwidth=130e9, latency=39e-6),
+    'DGX A100 80GB': Machine(per_host=8, bandwidth=230e9, latency=15e-6),
 }
 
 
@@ -100,10 +97,17 @@ def print_table(title, rows, published):
         print(line)
 
 
+def published_training(name):
+    """Return a machine's batch size per GPU, and images/s by number of GPUs, in mixed precision."""
+    runs = [run for run in read_published() if (run.machine, run.mode, run.precision) == (name, 'train', 'mixed')]
+    return runs[0].batch_size, {run.ngpus: run.metrics['train.total_ips'] for run in runs}
+
+
 def print_published(counts):
-    for name, (batch_size, published, machine) in PUBLISHED.items():
+    for name, machine in MACHINES.items():
+        batch_size, published = published_training(name)
         rows = predict(counts, published[1], batch_size, 2 * PARAMETERS, machine)
-        print_table(f'{name}, float16, batch size {batch_size} per GPU', rows, published)
+        print_table(f'{name}, mixed precision, batch size {batch_size} per GPU', rows, published)
 
 
 def measured_speed(path):
@@ -135,7 +139,7 @@ def parse_args():
     )
     parser.add_argument('--per-host', type=int, default=8, help='GPUs per host (default: 8)')
     parser.add_argument('--bandwidth', type=float, default=230, help='GB/s between GPUs of a host (default: 230)')
-    parser.add_argument('--latency', type=float, default=5, help='microseconds per hop (default: 5)')
+    parser.add_argument('--latency', type=float, default=15, help='microseconds per hop (default: 15)')
     parser.add_argument('--network-bandwidth', type=float, default=12.5, help='GB/s between hosts (default: 12.5)')
     parser.add_argument('--network-latency', type=float, default=5, help='microseconds between hosts (default: 5)')
     parser.add_argument('--overlap', type=float, default=0, help='share that the backward pass hides (default: 0)')

@@ -94,6 +94,7 @@ def test_there_are_schemas():
         'int8_schema',
         'manifest_schema',
         'packing_schema',
+        'published_schema',
         'report_schema',
         'sweep_schema',
         'symbol_schema',
