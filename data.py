@@ -15,7 +15,7 @@ from imagenet.common.modes import Mode
 from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, parse_image_shape, pick
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
-from imagenet.input_pipeline import mxnet_backend, synthetic_backend
+from imagenet.input_pipeline import interpolation, mxnet_backend, synthetic_backend
 from imagenet.runtime.dali_library import is_installed, load_dali
 from imagenet.runtime.devices import local_devices
 
@@ -25,6 +25,7 @@ IMAGENET_CLASSES = 1000
 INPUT_DEFAULTS = {
     'image_shape': (3, 224, 224),
     'data_val_resize': 256,
+    'interpolation': interpolation.DEFAULT,
     'rgb_mean': (123.68, 116.779, 103.939),
     'rgb_std': (58.393, 57.12, 57.375),
 }
@@ -69,6 +70,13 @@ def add_data_args(parser):
         '--data-val-resize',
         type=integer(1, LARGEST_SIDE),
         help=f'shorter side of an evaluation image before the center crop ({default} 256)',
+    )
+    group.add_argument(
+        '--interpolation',
+        choices=tuple(interpolation.FILTERS),
+        help='filter that resizes images: linear, or an antialiased one: triangular (antialiased linear), cubic or '
+        'lanczos; training with the mxnet backend always uses linear '
+        f'(default: that of the checkpoint of --load or of the resumed run, else {interpolation.DEFAULT})',
     )
     return group
 
@@ -127,21 +135,27 @@ def choose_backend(args):
     """Choose the data backend, unless --data-backend names it, and load it.
 
     Returns:
-        The options that depend on it, by name, and a line for the log if the choice is not the default, else None.
+        The options that depend on it, by name, and lines for the log about what a user may not expect.
 
     Raises:
         UserError: the backend cannot run here, or does not support an augmentation.
     """
-    backend, note = args.data_backend, None
+    backend, notes = args.data_backend, []
     if backend is None:
         backend = f'dali-{args.device}' if is_installed() else 'mxnet'
-        note = None if is_installed() else 'DALI is not installed: using --data-backend mxnet'
+        if backend == 'mxnet':
+            notes.append('DALI is not installed: using --data-backend mxnet')
+    if backend == 'mxnet' and args.mode.trains and args.interpolation != interpolation.NOT_ANTIALIASED:
+        notes.append(
+            f'--data-backend mxnet resizes training images with --interpolation {interpolation.NOT_ANTIALIASED}; '
+            'other filters apply only to validation'
+        )
     if backend.startswith('dali'):
         load_dali(backend, args.device)
         mxnet_backend.check_unused(pick(mxnet_backend.Augmentation, args), backend)
     crop = dali.RANDOM_CROP if backend.startswith('dali') else mxnet_backend.RANDOM_CROP
     chosen = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in crop.items()}
-    return {'data_backend': backend, **chosen}, note
+    return {'data_backend': backend, **chosen}, notes
 
 
 LOADERS = {'dali-gpu': dali, 'dali-cpu': dali, 'mxnet': mxnet_backend, 'synthetic': synthetic_backend}

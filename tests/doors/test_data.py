@@ -307,6 +307,24 @@ def test_contradicting_options(changes, message):
         data.check_data_args(make_args(**changes))
 
 
+@pytest.mark.parametrize(
+    ('backend', 'mode', 'interpolation', 'is_noted'),
+    [
+        ('mxnet', Mode.TRAIN_VAL, 'triangular', True),
+        ('mxnet', Mode.TRAIN_VAL, 'linear', False),
+        ('mxnet', Mode.VAL, 'triangular', False),
+        ('dali-cpu', Mode.TRAIN_VAL, 'triangular', False),
+    ],
+)
+def test_training_images_of_mxnet_are_not_antialiased(backend, mode, interpolation, is_noted):
+    _, notes = data.choose_backend(make_args(backend=backend, mode=mode, interpolation=interpolation))
+    note = (
+        '--data-backend mxnet resizes training images with --interpolation linear; other filters apply only to '
+        'validation'
+    )
+    assert notes == ([note] if is_noted else [])
+
+
 def test_more_examples_than_there_are(small_data):
     with pytest.raises(UserError, match=r'--num-examples 241: .* holds 240'):
         data.describe_dataset(make_args(small_data, num_examples=241))
