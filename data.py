@@ -4,7 +4,9 @@
 `--data-val`, and `train` is None if the mode does not train. `open_data(args, kv)` also closes them.
 """
 
+import math
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,16 @@ import dali
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, parse_image_shape, pick
+from imagenet.common.options import (
+    LARGEST_SIDE,
+    comma_separated,
+    integer,
+    number,
+    option_name,
+    parse_image_shape,
+    pick,
+    with_changes,
+)
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
 from imagenet.input_pipeline import interpolation, mxnet_backend, synthetic_backend
@@ -66,10 +77,17 @@ def add_data_args(parser):
         type=integer(at_least=1),
         help='training images per epoch (default: the number of lines in the index; 1281167 for synthetic data)',
     )
-    group.add_argument(
+    size = group.add_mutually_exclusive_group()
+    size.add_argument(
         '--data-val-resize',
         type=integer(1, LARGEST_SIDE),
         help=f'shorter side of an evaluation image before the center crop ({default} 256)',
+    )
+    size.add_argument(
+        '--crop-fraction',
+        type=number(above=0, at_most=1),
+        help='share of the shorter side that the center crop covers, instead of --data-val-resize: 0.875 is 256 for '
+        '224 pixels, rounded down (of a crop that is not square, the longer side)',
     )
     group.add_argument(
         '--interpolation',
@@ -105,6 +123,28 @@ def add_augmentation_args(parser):
         defaults = f'{dali.RANDOM_CROP[key]:.3g} with DALI, {mxnet_backend.RANDOM_CROP[key]:.3g} with mxnet'
         group.add_argument(f'--{name}', type=kind, help=f'{text} (default: {defaults})')
     return group
+
+
+def with_crop_fraction(args, image_shape=None):
+    """Return the options with the `--data-val-resize` that `--crop-fraction` stands for.
+
+    Args:
+        image_shape: that of the file of --load, for use if the option is left out; None for the default.
+
+    Raises:
+        UserError: it is too large.
+    """
+    if args.crop_fraction is None:
+        return args
+    crop = max((args.image_shape or image_shape or INPUT_DEFAULTS['image_shape'])[1:])
+    # As a decimal: 270 / 0.54 is less than 500 in binary.
+    shorter_side = math.floor(crop / Fraction(str(args.crop_fraction)))
+    if shorter_side > LARGEST_SIDE:
+        raise UserError(
+            f'--crop-fraction {args.crop_fraction:g}: the shorter side would be {shorter_side} for a crop of {crop}; '
+            f'must be at most {LARGEST_SIDE}'
+        )
+    return with_changes(args, data_val_resize=shorter_side)
 
 
 def check_data_args(args):

@@ -24,6 +24,7 @@ from data import (
     dataset_fingerprint,
     describe_dataset,
     open_data,
+    with_crop_fraction,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
 from imagenet.checkpoints.description import complete_options, read_description
@@ -193,11 +194,12 @@ def complete_network(args):
     defaults = {**MODEL_DEFAULTS, **INPUT_DEFAULTS}
     if args.mode.trains and not args.test_io:
         del defaults['interpolation']
+    description = {} if args.load is None else describe_loaded(args.load)
+    args = with_crop_fraction(args, description.get('image_shape'))
     if args.load is None:
         is_scored = args.mode is Mode.VAL and not args.test_io
         note = 'without --load, the network has random weights: only its speed is meaningful'
         return with_defaults(args, defaults), [note] if is_scored else []
-    description = describe_loaded(args.load)
     changes, notes = complete_options(vars(args), description, args.load)
     args = with_defaults(with_changes(args, **changes), defaults)
     if 'arch' not in description:
