@@ -43,6 +43,8 @@ FILTERS = {
 DEFAULT = 'triangular'
 # What `mx.io.ImageRecordIter` does.
 NOT_ANTIALIASED = 'linear'
+# More pixels than this are resized in strips, since Pillow copies them, with 4 bytes for each.
+PIXELS_AT_ONCE = 1 << 24
 
 
 def resized_centre(image, shorter_side, height, width, interpolation):
@@ -62,43 +64,55 @@ def resized_centre(image, shorter_side, height, width, interpolation):
     if not method.is_antialiased:
         resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
         return resized[top : top + height, left : left + width]
-    rows = _Span(image.shape[0], shape[0], top, height, method.radius)
     columns = _Span(image.shape[1], shape[1], left, width, method.radius)
-    # The pixels at the border are repeated, as in DALI. Pillow would weight the others more.
-    source = cv2.copyMakeBorder(
-        image[rows.within, columns.within], *rows.missing, *columns.missing, cv2.BORDER_REPLICATE
-    )
-    box = (columns.begin, rows.begin, columns.end, rows.end)
-    if not method.has_negative_weights:
-        return _resample(source, (width, height), method, box)
-    # Pillow resizes one axis after the other, and would cut off what lies outside the range of uint8 in between.
-    channels = [_resample(channel.astype(np.float32), (width, height), method, box) for channel in cv2.split(source)]
-    return cv2.merge(channels).round().clip(0, 255).astype(np.uint8)
+    rows_at_once = max(1, PIXELS_AT_ONCE * shape[0] // (image.shape[0] * image.shape[1]))
+    strips = []
+    for begin in range(0, height, rows_at_once):
+        size = min(rows_at_once, height - begin)
+        rows = _Span(image.shape[0], shape[0], top + begin, size, method.radius)
+        strips.append(_resize(image, rows, columns, method))
+    return np.concatenate(strips)
 
 
 class _Span:
-    """The pixels along one axis that a crop of a resized image is computed from.
+    """The pixels of an image, along one axis, that a part of the resized image is computed from.
 
     Args:
         length: of the image.
         resized: length of the resized image.
-        offset, size: of the crop in the resized image.
+        offset, size: of the part in the resized image.
         radius: of the filter.
 
     Attributes:
         within: a slice of the image.
+        size: of the part.
         missing: how many more pixels are needed before and after it, beyond the borders of the image.
-        begin, end: of the crop, counted from the first of all these pixels.
+        begin, end: of the part, counted from the first of all these pixels.
     """
 
     def __init__(self, length, resized, offset, size, radius):
         scale = length / resized
         margin = radius * max(scale, 1)
         first, last = math.floor(offset * scale - margin), math.ceil((offset + size) * scale + margin)
+        self.size = size
         self.within = slice(max(first, 0), min(last, length))
         self.missing = max(-first, 0), max(last - length, 0)
         self.begin, self.end = offset * scale - first, (offset + size) * scale - first
 
 
-def _resample(pixels, size, method, box):
-    return np.asarray(Image.fromarray(pixels).resize(size, method.pillow, box))
+def _resize(image, rows, columns, method):
+    """Return a part of a resized image, given the spans of its rows and columns."""
+    # The pixels at the border are repeated, as in DALI. Pillow would weight the others more.
+    source = cv2.copyMakeBorder(
+        image[rows.within, columns.within], *rows.missing, *columns.missing, cv2.BORDER_REPLICATE
+    )
+    size, box = (columns.size, rows.size), (columns.begin, rows.begin, columns.end, rows.end)
+
+    def apply(pixels):
+        return np.asarray(Image.fromarray(pixels).resize(size, method.pillow, box))
+
+    if not method.has_negative_weights:
+        return apply(source)
+    # Pillow resizes one axis after the other, and would cut off what lies outside the range of uint8 in between.
+    channels = [apply(channel.astype(np.float32)) for channel in cv2.split(source)]
+    return cv2.merge(channels).round().clip(0, 255).astype(np.uint8)

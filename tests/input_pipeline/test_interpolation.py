@@ -174,6 +174,14 @@ def test_training_with_mxnet(tmp_path):
 
 
 @pytest.mark.parametrize('interpolation', FILTERS)
+def test_strips_of_a_large_image(monkeypatch, interpolation):
+    image = black_and_white(300, 400)
+    at_once = resized_centre(image, 60, 48, 40, interpolation).astype(int)
+    monkeypatch.setattr('imagenet.input_pipeline.interpolation.PIXELS_AT_ONCE', 10_000)
+    assert np.abs(resized_centre(image, 60, 48, 40, interpolation) - at_once).max() <= 1
+
+
+@pytest.mark.parametrize('interpolation', FILTERS)
 def test_image_that_is_not_resized(interpolation):
     image = black_and_white(48, 60)
     np.testing.assert_array_equal(resized_centre(image, 48, 32, 40, interpolation), image[8:40, 10:50])
