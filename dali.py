@@ -20,6 +20,7 @@ from imagenet.datasets.image_header import UPRIGHT
 from imagenet.datasets.records import RecordFile, index_path
 from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
+from imagenet.input_pipeline.interpolation import FILTERS
 from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
@@ -283,10 +284,10 @@ def _training_images(options, encoded):
     decoder = {'output_type': types.RGB, **decoder_settings(options)}
     if options.dali_fuse_decoder:
         images = fn.decoders.image_random_crop(encoded, **decoder, **crop)
-        images = fn.resize(images, size=size, antialias=False)
+        images = fn.resize(images, size=size, **_interpolation(options))
     else:
         images = fn.decoders.image(encoded, **decoder)
-        images = fn.random_resized_crop(images, size=size, antialias=False, **crop)
+        images = fn.random_resized_crop(images, size=size, **_interpolation(options), **crop)
     mirror = fn.random.coin_flip(probability=0.5) if options.random_mirror else 0
     return _normalize(options, images, mirror=mirror)
 
@@ -294,12 +295,20 @@ def _training_images(options, encoded):
 def _validation_images(options, encoded):
     from nvidia.dali import fn, types
 
-    # The same pixels as `transforms.evaluation_transform`: sizes are rounded down, interpolation is plain bilinear.
+    # The same pixels as `transforms.evaluation_transform`: sizes are rounded down.
     height_and_width = fn.slice(fn.peek_image_shape(encoded, dtype=types.INT32), 0, 2, axes=[0])
     size = options.data_val_resize * height_and_width // fn.reductions.min(height_and_width)
     images = fn.decoders.image(encoded, output_type=types.RGB, **decoder_settings(options))
-    images = fn.resize(images, size=fn.cast(size, dtype=types.FLOAT), antialias=False)
+    images = fn.resize(images, size=fn.cast(size, dtype=types.FLOAT), **_interpolation(options))
     return _normalize(options, images, crop=options.image_shape[1:], rounding='truncate')
+
+
+def _interpolation(options):
+    """Return the filter of the operators that resize."""
+    from nvidia.dali import types
+
+    method = FILTERS[options.interpolation]
+    return {'interp_type': getattr(types, method.dali), 'antialias': method.is_antialiased}
 
 
 def decoder_settings(options):

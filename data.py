@@ -4,7 +4,9 @@
 `--data-val`, and `train` is None if the mode does not train. `open_data(args, kv)` also closes them.
 """
 
+import math
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +14,19 @@ import dali
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
-from imagenet.common.options import LARGEST_SIDE, comma_separated, integer, number, option_name, parse_image_shape, pick
+from imagenet.common.options import (
+    LARGEST_SIDE,
+    comma_separated,
+    integer,
+    number,
+    option_name,
+    parse_image_shape,
+    pick,
+    with_changes,
+)
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
-from imagenet.input_pipeline import mxnet_backend, synthetic_backend
+from imagenet.input_pipeline import interpolation, mxnet_backend, synthetic_backend
 from imagenet.runtime.dali_library import is_installed, load_dali
 from imagenet.runtime.devices import local_devices
 
@@ -25,6 +36,7 @@ IMAGENET_CLASSES = 1000
 INPUT_DEFAULTS = {
     'image_shape': (3, 224, 224),
     'data_val_resize': 256,
+    'interpolation': interpolation.DEFAULT,
     'rgb_mean': (123.68, 116.779, 103.939),
     'rgb_std': (58.393, 57.12, 57.375),
 }
@@ -65,10 +77,24 @@ def add_data_args(parser):
         type=integer(at_least=1),
         help='training images per epoch (default: the number of lines in the index; 1281167 for synthetic data)',
     )
-    group.add_argument(
+    size = group.add_mutually_exclusive_group()
+    size.add_argument(
         '--data-val-resize',
         type=integer(1, LARGEST_SIDE),
         help=f'shorter side of an evaluation image before the center crop ({default} 256)',
+    )
+    size.add_argument(
+        '--crop-fraction',
+        type=number(above=0, at_most=1),
+        help='share of the shorter side that the center crop covers, instead of --data-val-resize: 0.875 is 256 for '
+        '224 pixels, rounded down (of a crop that is not square, the longer side)',
+    )
+    group.add_argument(
+        '--interpolation',
+        choices=tuple(interpolation.FILTERS),
+        help='filter that resizes images: linear, or an antialiased one: triangular (antialiased linear), cubic or '
+        'lanczos; training with the mxnet backend always uses linear '
+        f'(default: that of the checkpoint of --load or of the resumed run, else {interpolation.DEFAULT})',
     )
     return group
 
@@ -99,6 +125,28 @@ def add_augmentation_args(parser):
     return group
 
 
+def with_crop_fraction(args, image_shape=None):
+    """Return the options with the `--data-val-resize` that `--crop-fraction` stands for.
+
+    Args:
+        image_shape: that of the file of --load, for use if the option is left out; None for the default.
+
+    Raises:
+        UserError: it is too large.
+    """
+    if args.crop_fraction is None:
+        return args
+    crop = max((args.image_shape or image_shape or INPUT_DEFAULTS['image_shape'])[1:])
+    # As a decimal: 270 / 0.54 is less than 500 in binary.
+    shorter_side = math.floor(crop / Fraction(str(args.crop_fraction)))
+    if shorter_side > LARGEST_SIDE:
+        raise UserError(
+            f'--crop-fraction {args.crop_fraction:g}: the shorter side would be {shorter_side} for a crop of {crop}; '
+            f'must be at most {LARGEST_SIDE}'
+        )
+    return with_changes(args, data_val_resize=shorter_side)
+
+
 def check_data_args(args):
     """Raise `UserError` if options contradict each other; it reads no files."""
     reads_evaluation_images = args.mode is not Mode.TRAIN and args.data_backend != 'synthetic'
@@ -127,21 +175,27 @@ def choose_backend(args):
     """Choose the data backend, unless --data-backend names it, and load it.
 
     Returns:
-        The options that depend on it, by name, and a line for the log if the choice is not the default, else None.
+        The options that depend on it, by name, and lines for the log about what a user may not expect.
 
     Raises:
         UserError: the backend cannot run here, or does not support an augmentation.
     """
-    backend, note = args.data_backend, None
+    backend, notes = args.data_backend, []
     if backend is None:
         backend = f'dali-{args.device}' if is_installed() else 'mxnet'
-        note = None if is_installed() else 'DALI is not installed: using --data-backend mxnet'
+        if backend == 'mxnet':
+            notes.append('DALI is not installed: using --data-backend mxnet')
+    if backend == 'mxnet' and args.mode.trains and args.interpolation != interpolation.NOT_ANTIALIASED:
+        notes.append(
+            f'--data-backend mxnet resizes training images with --interpolation {interpolation.NOT_ANTIALIASED}; '
+            'other filters apply only to validation'
+        )
     if backend.startswith('dali'):
         load_dali(backend, args.device)
         mxnet_backend.check_unused(pick(mxnet_backend.Augmentation, args), backend)
     crop = dali.RANDOM_CROP if backend.startswith('dali') else mxnet_backend.RANDOM_CROP
     chosen = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in crop.items()}
-    return {'data_backend': backend, **chosen}, note
+    return {'data_backend': backend, **chosen}, notes
 
 
 LOADERS = {'dali-gpu': dali, 'dali-cpu': dali, 'mxnet': mxnet_backend, 'synthetic': synthetic_backend}

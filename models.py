@@ -15,6 +15,7 @@ import inspect
 
 from imagenet.architectures.registry import ARCHITECTURES, RESNET_DEPTHS, make_features
 from imagenet.architectures.summary import format_layer_table, layer_table
+from imagenet.checkpoints.description import INPUT_OPTIONS
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
@@ -170,7 +171,7 @@ def model_options(args):
 def describe_model(args):
     """Return the options that determine the function of a network and its input; see checkpoints/description.py."""
     own_sizes = ARCHITECTURES[args.arch].sizes
-    names = ('arch', *own_sizes, 'num_classes', 'batchnorm_eps', 'data_val_resize', 'rgb_mean', 'rgb_std')
+    names = ('arch', *own_sizes, 'num_classes', 'batchnorm_eps', *INPUT_OPTIONS)
     return {**{name: getattr(args, name) for name in names}, 'image_shape': (IMAGE_CHANNELS, *args.image_shape[1:])}
 
 

@@ -4,7 +4,7 @@
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('mxnet', 'cv2', 'tqdm', 'tabulate')
+    start_program('mxnet', 'cv2', 'PIL', 'tqdm', 'tabulate')
 
 import glob
 import math
@@ -24,12 +24,19 @@ from data import (
     dataset_fingerprint,
     describe_dataset,
     open_data,
+    with_crop_fraction,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
 from imagenet.checkpoints.description import complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
-from imagenet.checkpoints.resume import describe_checkpoint, find_checkpoint, resume_with, saved_options
+from imagenet.checkpoints.resume import (
+    describe_checkpoint,
+    find_checkpoint,
+    options_to_keep,
+    resume_with,
+    saved_options,
+)
 from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions, add_checkpoint_args
 from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
 from imagenet.common.errors import UserError, one_line_errors
@@ -160,9 +167,9 @@ def resolve_args(args):
     check_inference_args(args)
     if args.profile is not None:
         run_operators_one_by_one()
-    changes, note = choose_backend(args)
+    changes, backend_notes = choose_backend(args)
     args = with_changes(args, **changes)
-    notes += [note, *check_processor(args)]
+    notes += [*backend_notes, *check_processor(args)]
     check_data_args(args)
     check_batch_size(args)
     if args.mode.needs_data:
@@ -176,6 +183,8 @@ def resolve_args(args):
 def complete_network(args):
     """Take the options of the network that were left out from the file of --load, or else from the defaults.
 
+    A run that trains leaves out the default of --interpolation: if it resumes, it keeps that of its checkpoint.
+
     Returns:
         The options, and lines for the log.
 
@@ -183,11 +192,14 @@ def complete_network(args):
         UserError: an option contradicts the file.
     """
     defaults = {**MODEL_DEFAULTS, **INPUT_DEFAULTS}
+    if args.mode.trains and not args.test_io:
+        del defaults['interpolation']
+    description = {} if args.load is None else describe_loaded(args.load)
+    args = with_crop_fraction(args, description.get('image_shape'))
     if args.load is None:
         is_scored = args.mode is Mode.VAL and not args.test_io
         note = 'without --load, the network has random weights: only its speed is meaningful'
         return with_defaults(args, defaults), [note] if is_scored else []
-    description = describe_loaded(args.load)
     changes, notes = complete_options(vars(args), description, args.load)
     args = with_defaults(with_changes(args, **changes), defaults)
     if 'arch' not in description:
@@ -286,7 +298,7 @@ def check_by_building(args):
         with only_run(args.workspace, args.model_prefix):
             found = None if args.no_resume else find_checkpoint(path)
         if found:
-            resume_with(found[0], vars(args), path)
+            resume_with(found[0], vars(with_defaults(args, options_to_keep(found[0]))), path)
     net = get_model(**model_options(args))
     if args.load is not None:
         allocate(net, [mx.cpu()])
@@ -301,9 +313,9 @@ def run_training(args, notes):
         path = manifest_path(args.workspace, args.model_prefix)
         found = find_checkpoint(path)
         if found:
+            args = with_defaults(args, options_to_keep(found[0]))
             notes = [*notes, *resume_with(found[0], vars(args), path)]
-            args = with_changes(args, seed=found[0].seed if args.seed is None else args.seed)
-        args, log = begin(args, notes, is_resumed=found is not None)
+        args, log = begin(with_defaults(args, INPUT_DEFAULTS), notes, is_resumed=found is not None)
         with open_data(args, distributed) as (train_data, val_data):
             net = build_model(args, local_devices(args.device, args.gpus))
             train(args, net, train_data, val_data, log, found)

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('mxnet', 'cv2', 'matplotlib')
+    start_program('mxnet', 'cv2', 'PIL', 'matplotlib')
 
 import math
 
@@ -71,11 +71,11 @@ def resolve_args(args):
     args = with_defaults(args, INPUT_DEFAULTS)
     if args.data_train is None and args.data_root is not None:
         args = with_changes(args, data_train=args.data_root / 'train.rec')
-    changes, _ = choose_backend(args)
+    changes, notes = choose_backend(args)
     args = with_changes(args, **changes)
     check_data_args(args)
     args = with_changes(args, **describe_dataset(args))
-    return with_changes(args, batch_size=min(args.num_images, args.num_examples))
+    return with_changes(args, batch_size=min(args.num_images, args.num_examples)), notes
 
 
 def first_images(args):
@@ -112,12 +112,15 @@ def main():
     args = parse_args()
     continue_without_output()
     with one_line_errors():
-        args = resolve_args(args)
+        args, notes = resolve_args(args)
         images, labels = first_images(args)
         names = find_class_names(data_folders(args.data_train, args.data_val), args.num_classes)
         figure = draw(images, [names[label] for label in labels])
         save_figure(figure, args.output, '-o', DOTS_PER_INCH)
         print(f'{args.output}: {len(images)} images by --data-backend {args.data_backend}')
+        # Last, because an error must be the only line on stderr.
+        for note in notes:
+            print(note, file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,9 @@ from imagenet.common.options import as_text, option_name
 # With other values of these options, the parameters would compute another function.
 FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'batchnorm_eps')
 # A network can also be applied to images that are prepared in another way than those that it was trained for.
-INPUT_OPTIONS = ('image_shape', 'data_val_resize', 'rgb_mean', 'rgb_std')
+INPUT_OPTIONS = ('image_shape', 'data_val_resize', 'interpolation', 'rgb_mean', 'rgb_std')
+# That of all versions that do not record it.
+INTERPOLATION_BEFORE = 'linear'
 # Values of --arch that also stand for a variant, which the file then chooses.
 VARIANTS = {'xception': ('xception_padded',)}
 
@@ -28,7 +30,8 @@ def read_description(path):
     content = read_trailer(path)
     if content is None:
         return describe_original(read_arrays(path))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    described = {'interpolation': INTERPOLATION_BEFORE, **content}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
 
 
 def complete_options(options, description, path):

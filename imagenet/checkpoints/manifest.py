@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from imagenet.checkpoints.description import INTERPOLATION_BEFORE
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256, remove_leftovers, write_atomically
@@ -70,6 +71,7 @@ def read_manifest(path):
     content = read_json(path, SCHEMA, 'a checkpoint', advice=ADVICE)
     parts = content.pop('parts')
     del content['format']
+    content['options'].setdefault('interpolation', INTERPOLATION_BEFORE)
     return TrainingProgress(**content), {name: _check_part(path, **part) for name, part in parts.items()}
 
 

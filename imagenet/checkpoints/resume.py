@@ -16,6 +16,7 @@ REMEMBERED_OPTIONS = {
     *FIXED_OPTIONS,
     *('batch_size', 'num_epochs', 'lr', 'lr_schedule', 'lr_steps', 'lr_factor', 'warmup_epochs', 'mom', 'wd'),
     *('label_smoothing', 'mixup', 'grad_accum_steps', 'grad_clip_norm', 'data_backend', 'image_shape', 'num_examples'),
+    'interpolation',
 }
 
 
@@ -44,6 +45,11 @@ def saved_options(options):
     return {name: as_json(options[name]) for name in sorted(REMEMBERED_OPTIONS)}
 
 
+def options_to_keep(progress):
+    """Return the options that a checkpoint gives if they are left out, by name."""
+    return {'seed': progress.seed, 'interpolation': progress.options['interpolation']}
+
+
 def compare_options(progress, options, path):
     """Compare a run's options with its checkpoint's.
 
@@ -68,7 +74,7 @@ def compare_options(progress, options, path):
             'use its options, another --workspace, or --no-resume'
         )
     different = differences(name for name in progress.options if name not in FIXED_OPTIONS and name in options)
-    if options['seed'] not in (None, progress.seed):
+    if options['seed'] != progress.seed:
         different.append(f'--seed {options["seed"]} instead of {progress.seed}')
     return different
 

@@ -2,6 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
+from imagenet.checkpoints.description import INTERPOLATION_BEFORE
+from imagenet.input_pipeline.interpolation import FILTERS
+
 
 @dataclass(frozen=True)
 class NetworkDescription:
@@ -35,6 +38,8 @@ def describe_input(layout, evaluation, names):
             'channels': 'red, green, blue' + ', 0' * (evaluation.image_shape[0] - 3),
             'shorter_side': evaluation.data_val_resize,
             'centre_crop': list(evaluation.image_shape[1:]),
+            'interpolation': evaluation.interpolation,
+            'antialiased': FILTERS[evaluation.interpolation].is_antialiased,
             'values': '(0 to 255 - mean) / std',
             'mean': list(evaluation.rgb_mean),
             'std': list(evaluation.rgb_std),
@@ -52,6 +57,7 @@ def described_options(description):
         **graph,
         'image_shape': tuple(network['image_shape']),
         'data_val_resize': image['shorter_side'],
+        'interpolation': image.get('interpolation', INTERPOLATION_BEFORE),
         'rgb_mean': tuple(image['mean']),
         'rgb_std': tuple(image['std']),
         'classes': description['classes'],

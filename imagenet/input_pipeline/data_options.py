@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagenet.common.options import pick
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 
 
@@ -25,11 +26,12 @@ class DataOptions:
     rgb_mean: tuple
     rgb_std: tuple
     data_val_resize: int
+    interpolation: str
     dali_separ_val: bool
 
     @property
     def evaluation(self):
-        return EvaluationOptions(self.image_shape, self.data_val_resize, self.rgb_mean, self.rgb_std)
+        return pick(EvaluationOptions, self)
 
     @property
     def form(self):

@@ -1,4 +1,4 @@
-"""The backend `mxnet`: training images from `mx.io.ImageRecordIter`, validation images through OpenCV.
+"""The backend `mxnet`: training images from `mx.io.ImageRecordIter`, validation images through OpenCV and Pillow.
 
 `ImageRecordIter` is unsuitable for validation: it ends the process if an image does not decode (it divides by the
 width of an empty image), and pads the last batch with examples from the start. Validation therefore has a separate

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from imagenet.common.errors import UserError
@@ -16,6 +15,7 @@ from imagenet.datasets.decoding import (
     decode_image,
     read_pixels,
 )
+from imagenet.input_pipeline.interpolation import resized_centre
 from imagenet.runtime.compat import mx
 from imagenet.runtime.layouts import change_layout
 from imagenet.runtime.threads import available_cores
@@ -29,12 +29,14 @@ class EvaluationOptions:
         image_shape: `(C, H, W)`.
         data_val_resize: length of the shorter side before the crop.
         rgb_mean, rgb_std: mean and standard deviation of the channels, for values of 0 to 255.
+        interpolation: the filter that resizes, a name in `interpolation.FILTERS`.
     """
 
     image_shape: tuple
     data_val_resize: int
     rgb_mean: tuple
     rgb_std: tuple
+    interpolation: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def evaluation_transform(image, options):
     Returns:
         A float32 array `(3, H, W)`; `as_network_input` converts it to the network's input form.
     """
-    crop = centre_crop(resize_shorter_side(image, options.data_val_resize), *options.image_shape[1:])
+    crop = resized_centre(image, options.data_val_resize, *options.image_shape[1:], options.interpolation)
     normalized = np.empty((RGB_CHANNELS, *crop.shape[:2]), dtype=np.float32)
     for channel, (mean, std) in enumerate(zip(options.rgb_mean, options.rgb_std)):
         np.subtract(crop[:, :, RGB_CHANNELS - 1 - channel], np.float32(mean), out=normalized[channel], dtype=np.float32)
@@ -72,18 +74,6 @@ def evaluation_images(records, numbers, options):
         return evaluation_transform(image, options)
 
     return map_in_order(load, numbers, available_cores())
-
-
-def resize_shorter_side(image, length):
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    size = (length * width // shorter, length * height // shorter)
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-
-
-def centre_crop(image, height, width):
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
 
 
 def load_image(path, options, max_pixels=MAX_PIXELS):

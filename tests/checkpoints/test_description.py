@@ -19,6 +19,7 @@ DESCRIPTION = {
     'batchnorm_eps': 1e-5,
     'image_shape': (3, 32, 32),
     'data_val_resize': 36,
+    'interpolation': 'cubic',
     'rgb_mean': (1.0, 2.0, 3.0),
     'rgb_std': (4.0, 5.0, 6.0),
 }
@@ -34,6 +35,12 @@ def described(tmp_path):
 
 def test_description_comes_back(described):
     assert read_description(described) == {**DESCRIPTION, 'classes': ('Ω', 'b')}
+
+
+def test_file_of_a_version_without_a_choice_of_filters(tmp_path):
+    older = {name: value for name, value in DESCRIPTION.items() if name != 'interpolation'}
+    write_arrays(tmp_path / 'net.params', {'output.weight': mx.nd.ones((10, 4))}, older)
+    assert read_description(tmp_path / 'net.params') == {**older, 'interpolation': 'linear'}
 
 
 def test_other_readers_ignore_the_description(described):
@@ -93,11 +100,12 @@ def test_contradictions_are_refused(name, value, message):
 
 def test_images_may_be_prepared_in_another_way():
     options = {**LEFT_OUT, 'image_shape': (4, 64, 64), 'rgb_mean': (0.0, 0.0, 0.0), 'rgb_std': (4.0, 5.0, 6.0)}
+    options['interpolation'] = 'linear'
     changes, notes = complete_options(options, DESCRIPTION, 'x')
     assert changes == {name: DESCRIPTION[name] for name in ('arch', 'num_layers', 'num_classes', 'batchnorm_eps')}
     assert notes == [
         'unlike the images that --load x was trained for: --image-shape 4,64,64 instead of 3,32,32; '
-        '--rgb-mean 0,0,0 instead of 1,2,3'
+        '--interpolation linear instead of cubic; --rgb-mean 0,0,0 instead of 1,2,3'
     ]
 
 

@@ -72,6 +72,8 @@ def test_progress_is_read_back(manifest):
     progress, files = read_manifest(manifest)
     assert (progress.seed, progress.iteration, progress.sums) == (1, 3, [1.5, 2, 3, 24])
     assert list(files) == ['parameters']
+    # That of the versions that had no other.
+    assert progress.options == {'batch_size': 8, 'interpolation': 'linear'}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ def test_progress_is_read_back(manifest):
         ({'seconds': 0}, 'seconds: 0 is less than or equal to the minimum of 0'),
         ({'options': {}}, "options: 'batch_size' is a required property"),
         ({'options': {'batch_size': 0}}, 'options.batch_size: 0 is less than the minimum of 1'),
+        ({'options': {'batch_size': 8, 'interpolation': 'x'}}, "options.interpolation: 'x' is not one of"),
         ({'optimizer': {'lr': 1}}, "'lr' was unexpected"),
         ({'communication': [1]}, 'communication: [1] is too short'),
         ({'metrics': {'train.loss': 1}}, 'metrics.train.loss: 1 is not of type'),
@@ -96,7 +99,7 @@ def test_progress_is_read_back(manifest):
         ({'parts': {'parameters': {'file': 'x.params', 'sha256': '0' * 64}}}, 'x.params: this part of the checkpoint'),
         ({'more': 1}, "'more' was unexpected"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_hostile_manifest(manifest, change, problem):
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))

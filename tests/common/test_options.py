@@ -39,6 +39,8 @@ from train import parse_args
         ('--batchnorm-mom', '1', 'at least 0 and less than 1'),
         ('--num-examples', '0', 'at least 1'),
         ('--data-val-resize', '0', '1 to 8192'),
+        ('--crop-fraction', '0', 'more than 0 and at most 1'),
+        ('--crop-fraction', '1.01', 'more than 0 and at most 1'),
         ('--max-random-area', '1.5', 'more than 0 and at most 1'),
         ('--min-random-aspect-ratio', '0', '0.001 to 1000'),
         ('--data-mxnet-threads', '0', '1 to 1024'),
@@ -143,6 +145,11 @@ def test_recipe_that_cannot_be_read(capsys, tmp_path, content, problem):
     path = tmp_path / 'recipe.args'
     path.mkdir() if content is None else path.write_bytes(content.replace(b'FILE', bytes(path)))
     assert problem in error_of(capsys, f'@{path}')
+
+
+def test_crop_in_two_ways(capsys):
+    line = error_of(capsys, '--data-val-resize', '256', '--crop-fraction', '0.875')
+    assert '--crop-fraction: not allowed with argument --data-val-resize; see' in line
 
 
 def test_recipes_in_recipes(tmp_path):

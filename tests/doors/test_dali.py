@@ -83,8 +83,8 @@ def resident_bytes(path):
 
 def test_default_backend():
     args = make_args(backend='mxnet')
-    changes, note = data.choose_backend(with_changes(args, data_backend=None))
-    assert (changes['data_backend'], note) == ('dali-cpu', None)
+    changes, notes = data.choose_backend(with_changes(args, data_backend=None))
+    assert (changes['data_backend'], notes) == ('dali-cpu', [])
     assert make_args(backend='mxnet').min_random_area == 0.05
     assert make_args(backend='dali-cpu').min_random_area == 0.08
     assert make_args(backend='dali-cpu', min_random_area=0.3).min_random_area == 0.3

@@ -307,6 +307,47 @@ def test_contradicting_options(changes, message):
         data.check_data_args(make_args(**changes))
 
 
+@pytest.mark.parametrize(
+    ('fraction', 'image_shape', 'loaded_shape', 'shorter_side'),
+    [
+        (0.875, None, None, 256),
+        (0.875, (3, 224, 224), None, 256),
+        (0.9, (3, 299, 299), None, 332),
+        (0.54, (4, 270, 100), None, 500),
+        (0.8, None, (3, 32, 32), 40),
+        (0.8, (3, 64, 64), (3, 32, 32), 80),
+        (1, (3, 224, 200), None, 224),
+    ],
+)
+def test_crop_fraction(fraction, image_shape, loaded_shape, shorter_side):
+    args = make_args(crop_fraction=fraction, image_shape=image_shape, data_val_resize=None)
+    assert data.with_crop_fraction(args, loaded_shape).data_val_resize == shorter_side
+
+
+def test_crop_fraction_that_is_too_small():
+    args = make_args(crop_fraction=0.01, image_shape=(3, 224, 224))
+    with pytest.raises(UserError, match='--crop-fraction 0.01: the shorter side would be 22400 .* at most 8192'):
+        data.with_crop_fraction(args)
+
+
+@pytest.mark.parametrize(
+    ('backend', 'mode', 'interpolation', 'is_noted'),
+    [
+        ('mxnet', Mode.TRAIN_VAL, 'triangular', True),
+        ('mxnet', Mode.TRAIN_VAL, 'linear', False),
+        ('mxnet', Mode.VAL, 'triangular', False),
+        ('dali-cpu', Mode.TRAIN_VAL, 'triangular', False),
+    ],
+)
+def test_training_images_of_mxnet_are_not_antialiased(backend, mode, interpolation, is_noted):
+    _, notes = data.choose_backend(make_args(backend=backend, mode=mode, interpolation=interpolation))
+    note = (
+        '--data-backend mxnet resizes training images with --interpolation linear; other filters apply only to '
+        'validation'
+    )
+    assert notes == ([note] if is_noted else [])
+
+
 def test_more_examples_than_there_are(small_data):
     with pytest.raises(UserError, match=r'--num-examples 241: .* holds 240'):
         data.describe_dataset(make_args(small_data, num_examples=241))

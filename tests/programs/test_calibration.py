@@ -51,6 +51,7 @@ def test_description(int8, trained):
     assert description['validation']['top1_float32'] - description['validation']['top1_int8'] <= 0.005
     assert description['classes'][3] == '3_three'
     assert description['input']['centre_crop'] == [32, 32]
+    assert (description['input']['interpolation'], description['input']['antialiased']) == ('triangular', True)
 
 
 def test_validation_gives_what_the_description_says(int8, trained, small_data, tmp_path):

@@ -82,6 +82,7 @@ def test_what_stands_beside_it(exported):
         assert about['classes'][:2] == ['0_zero', '1_one']
         assert about['input']['mean'] == [123.68, 116.779, 103.939]
         assert about['input']['shorter_side'] == 32
+        assert (about['input']['interpolation'], about['input']['antialiased']) == ('triangular', True)
         assert about['compared']['relative_difference'] < 1e-4
     assert len(list(prefix.parent.iterdir())) == 5
 

@@ -63,6 +63,11 @@ def test_other_images_are_noted(trained, small_data, tmp_path):
     assert 'was trained for: --image-shape 3,40,40 instead of 3,32,32' in output
 
 
+def test_crop_fraction_of_the_loaded_shape(trained, small_data, tmp_path):
+    _, output = validate(trained / 'model_best.params', small_data, tmp_path, '--crop-fraction', '0.8')
+    assert 'was trained for: --data-val-resize 40 instead of 32' in output
+
+
 def test_validation_of_random_weights_is_noted(tmp_path):
     command = ('./runner', '--mode', 'val', *SMALL, '--data-backend', 'synthetic', '--num-classes', '10')
     output = succeed_here(*command, '--benchmark-iters', '1', '--workspace', tmp_path)

@@ -142,6 +142,19 @@ def test_terminal_that_closes(start, small_data, tmp_path, processes):
     assert 'resuming from' in succeed(*resumable(small_data, tmp_path, '--run-epochs', '1', '-e', '300'))
 
 
+@pytest.mark.parametrize(('options', 'expected'), [((), 'cubic'), (('--interpolation', 'lanczos'), 'lanczos')])
+def test_run_keeps_its_filter(small_data, workspace, options, expected):
+    """An option that is left out comes from the checkpoint; one that is given is used, and noted."""
+    path = workspace / 'model_resume.json'
+    manifest = json.loads(path.read_text())
+    assert manifest['options']['interpolation'] == 'triangular'
+    manifest['options']['interpolation'] = 'cubic'
+    path.write_text(json.dumps(manifest))
+    output = succeed(*resumable(small_data, workspace, '--run-epochs', '1', *options))
+    assert ('--interpolation lanczos instead of cubic' in output) == (expected == 'lanczos')
+    assert read_manifest(path)[0].options['interpolation'] == expected
+
+
 def test_leftovers_of_a_killed_run_are_removed(small_data, workspace):
     users = ('.model_notes', '.report.json.original', '.report.json.partial')
     leftovers = [f'.{name}.0a_9zzzz.partial' for name in ('report.json', 'model_best.params', 'model_resume.json')]
@@ -221,6 +234,9 @@ def test_workspace_of_an_older_version(small_data, tmp_path):
     options += ('--ema-decay', '0.9', '--mixup', '0.2', '--data-backend', 'dali-cpu')
     output = succeed('./runner', *SMALL, *options, '--data-root', small_data, '--workspace', tmp_path)
     assert '1 of 3 epochs and 6 steps are done' in output
+    # It had no other filter.
+    assert read_manifest(tmp_path / 'model_resume.json')[0].options['interpolation'] == 'linear'
+    assert '--interpolation' not in output
     metrics = read_report(tmp_path / 'report.json')['metrics']
     for name, values in json.loads((data / 'stopped_run.json').read_text()).items():
         assert metrics[name] == pytest.approx(values, rel=1e-3), name
