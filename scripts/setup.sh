@@ -110,7 +110,7 @@ horovod_wheel_folder() {
   compiler=$(g++ -dumpfullversion -dumpversion)
   python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   mxnet=$(sed -n 's/^mxnet==//p' requirements/cpu.txt)
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-mxnet-$mxnet-$python-g++-$compiler${1:+-nccl}"
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-names-mxnet-$mxnet-$python-g++-$compiler${1:+-nccl}"
 }
 
 # Horovod 0.28.1 forgets the network interface for one of its connections and takes the one that the host's own name
@@ -119,6 +119,15 @@ mend_interface() {
   local file=$1/horovod/common/gloo/gloo_context.cc
   sed -i '/::InitializeForProcessSet/,$ s/iface = gloo_iface_;/iface = global_context.gloo_iface_;/' "$file"
   grep -q 'iface = global_context.gloo_iface_;' "$file"
+}
+
+# Horovod 0.28.1 logs the name of a broadcast after queueing it. The other thread may have finished the broadcast by then
+# and freed the name: a segmentation fault, once in many runs. A copy of the names lives long enough.
+mend_names() {
+  local file=$1/horovod/mxnet/mpi_ops.cc
+  sed -i -e 's/ops_param->op_names/op_names/' \
+    -e '/auto process_set_id = ops_param->process_set_id;/a\  auto op_names = ops_param->op_names;' "$file"
+  [ "$(grep -c 'auto op_names = ops_param->op_names;' "$file")" = 2 ]
 }
 
 # Set the environment variables of Horovod's build. The argument is a folder for the files that it needs.
@@ -156,6 +165,7 @@ build_horovod() {
         "horovod==$HOROVOD_VERSION" &&
       tar -xf "$sources"/horovod-*.tar.gz -C "$sources" &&
       mend_interface "$sources/horovod-$HOROVOD_VERSION" &&
+      mend_names "$sources/horovod-$HOROVOD_VERSION" &&
       pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
         "$sources/horovod-$HOROVOD_VERSION"
   ) >"$log" 2>&1 || die "Horovod did not build; its log is $log"

@@ -1,7 +1,10 @@
-"""distributed.py: how the loss of another rank is recognized."""
+"""distributed.py: how the loss of another rank is recognized; and Horovod as scripts/setup.sh builds it."""
+
+import sys
 
 import pytest
 
+from helpers.commands import succeed
 from imagenet.common.errors import LostProcessError
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
@@ -22,3 +25,21 @@ def test_lost_process_in_the_words_of_horovod_and_gloo(text):
         raise mx.base.MXNetError(text)
     with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.lost_process_errors():
         raise mx.base.MXNetError('out of memory')
+
+
+BROADCASTS = """
+from imagenet.runtime.compat import mx
+from imagenet.runtime.distributed import load_horovod
+horovod = load_horovod('horovod', 'cpu')
+horovod.init()
+arrays = [mx.nd.ones(4) for _ in range(10)]
+for _ in range(3000):
+    for number, array in enumerate(arrays):
+        horovod.broadcast_(array, 0, name=f'too-long-to-be-stored-in-place-{number}')
+    mx.nd.waitall()
+"""
+
+
+def test_broadcast_may_finish_before_it_is_logged():
+    """Without `mend_names` of scripts/setup.sh, this is a segmentation fault nearly always."""
+    succeed(sys.executable, '-c', BROADCASTS, env={'HOROVOD_CYCLE_TIME': '0'})
