@@ -26,8 +26,8 @@ from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
 # `horovodrun` puts the rank and the stream before each line of a worker; with MPI, also the job.
 WORKER_LINE = re.compile(r'\[(?:\d+,)?(\d+)\]<(stdout|stderr)>: ?')
 # Lines from Horovod's own log, and from the shell that starts a worker. They report lost connections and dead workers:
-# consequences of an error, not its cause.
-CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d \S+: [A-Z] |Terminated$|Killed$')
+# consequences of an error, not its cause. Horovod pads microseconds with spaces.
+CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d [\d:]+\. *\d+: [A-Z] |Terminated$|Killed$')
 # Exit codes of workers that ended because of another worker's error.
 CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
 # Exit codes of errors whose messages are written for users and need no explanation.
@@ -46,6 +46,7 @@ class WorkerOutput:
         ended: how workers ended, as reported by supervisor.py, in the order of arrival.
         error_of_rank_0: the last error line of rank 0, or None.
         others: lines from `horovodrun`, Horovod and the shell.
+        has_stop_signal: whether the launcher has received a signal to stop the workers.
 
     Args:
         log: the run's log, which gets a line if the output cannot be shown.
@@ -57,6 +58,7 @@ class WorkerOutput:
         self.ended = []
         self.error_of_rank_0 = None
         self.others = []
+        self.has_stop_signal = False
         self._has_terminal = sys.stderr.isatty()
 
     def read(self, stream, name):
@@ -93,6 +95,9 @@ class WorkerOutput:
         elif text.startswith(ENDED):
             self.ended.append(json.loads(text[len(ENDED) :]))
         elif name == 'stderr' and CONSEQUENCE_LINE.match(text):
+            self.others.append(text)
+        elif text.startswith('interrupted: ') and not self.has_stop_signal:
+            # mpirun has ended this worker because another one has ended.
             self.others.append(text)
         elif rank == 0 and name == 'stderr' and text.startswith('error: '):
             self.error_of_rank_0 = text
@@ -158,6 +163,7 @@ class SignalRelay:
             return
         is_first = not self.taken
         self.taken.append(number)
+        self._output.has_stop_signal = True
         if is_first:
             self._first_time = now
         if is_first and self._output.started:

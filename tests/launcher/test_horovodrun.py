@@ -63,3 +63,18 @@ def test_crash_without_a_line(output, capsys):
     code, lines = explained(output, capsys)
     assert lines[0] == '[rank 1] Traceback'
     assert lines[-1].startswith('error: rank 1 on beta ended with exit code 1')
+
+
+@pytest.mark.parametrize('fraction', ['123456', ' 41155', '    7'])
+def test_log_of_horovod_is_not_shown(output, capsys, fraction):
+    say(output, 0, f'[2026-11-27 21:05:50.{fraction}: E /horovod/operations.cc:697] [0]: Connection reset by peer')
+    assert capsys.readouterr() == ('', '')
+
+
+def test_worker_that_mpirun_interrupts(output, capsys):
+    """It is no news that the run is interrupted, unless the user did it."""
+    say(output, 0, 'interrupted: no checkpoint was saved yet')
+    assert capsys.readouterr() == ('', '')
+    output.has_stop_signal = True
+    say(output, 0, 'interrupted: no checkpoint was saved yet')
+    assert capsys.readouterr().err == 'interrupted: no checkpoint was saved yet\n'
