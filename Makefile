@@ -1,6 +1,7 @@
 # make demo              trains a classifier of handwritten digits, end to end, in a few minutes
 # make test              checks the code
 # make test-fast         checks only what runs without starting programs, in a few minutes
+# make test-pythons      runs `make test` with Python 3.8, 3.11 and 3.13, or those of VERSIONS that are here
 # make test-gpu          runs the tests of `make test` on NVIDIA GPUs
 # make test-cuda-wheels  installs MXNet's wheel for GPUs and its libraries (3.7 GB), and tests it without a GPU
 # make fuzz              tries N (20000) mutations of files and options, drawn from SEED (1); see tests/fuzz
@@ -12,7 +13,7 @@ export PYTHON DATA_BACKEND
 N = 20000
 SEED = 1
 
-.PHONY: setup demo test test-fast test-gpu test-cuda-wheels fuzz
+.PHONY: setup demo test test-fast test-pythons test-gpu test-cuda-wheels fuzz
 
 setup:
 	@scripts/setup.sh
@@ -28,6 +29,9 @@ test: setup
 
 test-fast: setup
 	.venv/bin/pytest -m 'not program'
+
+test-pythons:
+	@scripts/test_pythons.sh $(VERSIONS)
 
 # One test at a time, because parallel tests would share the GPUs' memory.
 test-gpu:
