@@ -6,7 +6,7 @@ process, and does not report which record failed to decode.
 """
 
 from collections import deque
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +15,7 @@ import numpy as np
 from imagenet.common.errors import UserError
 from imagenet.common.options import MOST_THREADS, integer
 from imagenet.common.parallel import map_in_order
+from imagenet.datasets.codec_messages import captured_messages
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, check_record_header, named_refusal, read_pixels
 from imagenet.datasets.image_header import UPRIGHT
 from imagenet.datasets.records import RecordFile, index_path
@@ -22,7 +23,7 @@ from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.interpolation import FILTERS
 from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import memory_of, mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.runtime.threads import available_cores, run_on_all_cores, threads_on_all_cores
 
@@ -226,13 +227,13 @@ def _build(options, feed, device, make_images, num_threads, seed):
     with pipeline:
         encoded = fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1)
         pipeline.set_outputs(make_images(options, encoded))
-    pipeline.build()
+    # Without a GPU, DALI 2 prints errors about each decoder that needs one.
+    with captured_messages() if options.device == 'cpu' else nullcontext():
+        pipeline.build()
     return pipeline
 
 
 def _batches(options, records, order, num_counted, devices, feeds, pipelines):
-    from nvidia.dali.plugin.mxnet import feed_ndarray
-
     for step in range(len(order)):
         # DALI reports an error as soon as it occurs, possibly several batches ahead of this one.
         in_work = order[step : step + options.dali_prefetch_queue + 1].ravel()
@@ -241,22 +242,20 @@ def _batches(options, records, order, num_counted, devices, feeds, pipelines):
         for index, (device, feed, pipeline) in enumerate(zip(devices, feeds, pipelines)):
             with _explained_errors(records, in_work):
                 (images,) = pipeline.run()
-            images = images.as_tensor()
-            data = _memory(images.shape(), device, options.dtype)
-            feed_ndarray(images, data)
+            data = _to_mxnet(images.as_tensor(), device, options.dtype)
             label = mx.nd.array(feed.labels.popleft(), ctx=device)
             pad = min(feed.batch_size, max(0, (index + 1) * feed.batch_size - counted))
             per_device.append(mx.io.DataBatch(data=[data], label=[label], pad=pad))
         yield per_device
 
 
-def _memory(shape, device, dtype):
-    """Return an array that DALI can write into without MXNet's engine."""
-    if device.device_type == 'cpu':
-        return mx.nd.empty(shape, ctx=device, dtype=dtype)
-    # Pooled memory may still be in use. It is free once the engine has written to it.
-    array = mx.nd.zeros(shape, ctx=device, dtype=dtype)
+def _to_mxnet(tensor, device, dtype):
+    """Return a copy of DALI's tensor on the same device. DALI makes it itself, without MXNet's engine."""
+    # Pooled memory of a GPU may still be in use. It is free once the engine has written to it.
+    allocate = mx.nd.empty if device.device_type == 'cpu' else mx.nd.zeros
+    array = allocate(tensor.shape(), ctx=device, dtype=dtype)
     array.wait_to_read()
+    tensor.copy_to_external(memory_of(array))
     return array
 
 

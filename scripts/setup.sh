@@ -36,33 +36,36 @@ requirements() {
   [ "$device" = gpu ] && echo requirements/gpu.txt || echo requirements/cpu.txt
 }
 
-# Print the requested interpreter. pyenv's shims do not start a version that is installed but not selected.
-find_python() {
-  local version
-  if ! "$1" -c '' 2>/dev/null && version=$(pyenv whence "$1" 2>/dev/null | tail -n 1) && [ -n "$version" ]; then
-    PYENV_VERSION=$version pyenv which "$1"
-  else
-    echo "$1"
-  fi
-}
-
-check_machine() {
+check_tools() {
   local tool
   for tool in g++ make; do
     command -v "$tool" >/dev/null || die "$tool is missing: apt-get install g++ make"
   done
-  "$1" -c '' 2>/dev/null ||
+}
+
+# Print the path of the requested interpreter.
+find_python() {
+  scripts/find_python.sh "$1" ||
     die "$1 does not start: apt-get install python3 python3-venv, or PYTHON=/path/to/python for another one"
+}
+
+check_python() {
   "$1" - <<'PY' || exit 2
 import sys
 found = '.'.join(map(str, sys.version_info[:3]))
-if not (3, 8) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(f'setup: {sys.executable} is Python {found}; must be 3.8 to 3.12: PYTHON=python3.12 scripts/setup.sh')
+if not (3, 8) <= sys.version_info[:2] <= (3, 13):
+    sys.exit(
+        f'setup: {sys.executable} is Python {found}; must be 3.8 to 3.13, for which every package has a wheel: '
+        'PYTHON=python3.13 scripts/setup.sh'
+    )
 try:
     import ensurepip, venv
 except ImportError:
     sys.exit(f'setup: this Python {found} cannot make environments: apt-get install python3-venv')
 PY
+}
+
+check_driver() {
   [ "$device" = cpu ] || "$1" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null ||
     die "--gpu: NVIDIA's driver (libcuda.so.1) is missing: install it first, or use --cpu"
 }
@@ -81,14 +84,26 @@ is_whole() {
   local wanted=$VENV/bin/python
   [ -z "${PYTHON:-}" ] || wanted=$python
   [ -x $VENV/bin/python ] && [ -f $STAMP ] && [ "$(cat $STAMP)" = "$(fingerprint "$wanted")" ] &&
-    $VENV/bin/python -c 'from imagenet.runtime.compat import load_mxnet as load; load(); import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm' \
-      2>/dev/null && sends_with_nccl_if_possible
+    starts "$(operations)" 2>/dev/null
 }
 
-# A CUDA toolkit may have been installed after the environment was made.
-sends_with_nccl_if_possible() {
-  [ "$device" = cpu ] || [ -z "$(find_cuda)" ] ||
-    $VENV/bin/python -c 'from imagenet.runtime.compat import load_mxnet as load; load(); import horovod.mxnet as h; raise SystemExit(not h.nccl_built())'
+# Import everything, and check that Horovod was built with these operations.
+starts() {
+  $VENV/bin/python - "$1" <<'PY'
+import sys
+from imagenet.runtime.compat import load_mxnet
+load_mxnet()
+import nvidia.dali.fn, horovod.mxnet, cv2, matplotlib, tqdm
+missing = [name for name in sys.argv[1].split() if not getattr(horovod.mxnet, f'{name}_built')()]
+sys.exit(f'Horovod was built without {missing}' if missing else 0)
+PY
+}
+
+# Print what Horovod can be built with here. MPI or a CUDA toolkit may be installed after the environment was made.
+operations() {
+  echo gloo
+  if command -v mpicxx >/dev/null; then echo mpi; fi
+  if [ "$device" = gpu ] && [ -n "$(find_cuda)" ]; then echo nccl; fi
 }
 
 # Print the folder of a CUDA toolkit that fits MXNet's wheel for GPUs and this compiler, or nothing.
@@ -104,13 +119,13 @@ find_cuda() {
   done
 }
 
-# The first argument is the folder of the CUDA toolkit for NCCL, or nothing.
 horovod_wheel_folder() {
-  local compiler python mxnet
+  local compiler python mxnet suffix
   compiler=$(g++ -dumpfullversion -dumpversion)
   python=$($VENV/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   mxnet=$(sed -n 's/^mxnet==//p' requirements/cpu.txt)
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-names-mxnet-$mxnet-$python-g++-$compiler${1:+-nccl}"
+  suffix=$(operations | tr '\n' '-')
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/imagenet-mxnet/horovod-$HOROVOD_VERSION-interface-names-mxnet-$mxnet-$python-g++-$compiler-${suffix%-}"
 }
 
 # Horovod 0.28.1 forgets the network interface for one of its connections and takes the one that the host's own name
@@ -130,14 +145,22 @@ mend_names() {
   [ "$(grep -c 'auto op_names = ops_param->op_names;' "$file")" = 2 ]
 }
 
+# g++ 14 refuses to assign to a constant even in a function that nobody calls.
+mend_span() {
+  sed -i 's/^  const size_type count_;/  size_type count_;/' \
+    "$1/third_party/flatbuffers/include/flatbuffers/stl_emulation.h"
+}
+
 # Set the environment variables of Horovod's build. The argument is a folder for the files that it needs.
 prepare_horovod() {
   local folder=$1 cuda=$2 nccl
   export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/imagenet/runtime/startup"
   export HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
-  export HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
+  export HOROVOD_WITH_GLOO=1
+  if command -v mpicxx >/dev/null; then export HOROVOD_WITH_MPI=1; else export HOROVOD_WITHOUT_MPI=1; fi
   # libmxnet.so is built with the old C++ ABI, but Horovod's build assumes the new one. The last option wins.
-  export CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0
+  # Horovod and Gloo use headers that they do not include, and g++ 13 and later no longer brings along with others.
+  export CXXFLAGS='-D_GLIBCXX_USE_CXX11_ABI=0 -include string -include cstdint -include stdexcept'
   if [ -n "$cuda" ]; then
     nccl=$(python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])') || return
     # The wheel contains the library only under its versioned name, which a linker does not look for.
@@ -166,6 +189,7 @@ build_horovod() {
       tar -xf "$sources"/horovod-*.tar.gz -C "$sources" &&
       mend_interface "$sources/horovod-$HOROVOD_VERSION" &&
       mend_names "$sources/horovod-$HOROVOD_VERSION" &&
+      mend_span "$sources/horovod-$HOROVOD_VERSION" &&
       pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$folder.partial" \
         "$sources/horovod-$HOROVOD_VERSION"
   ) >"$log" 2>&1 || die "Horovod did not build; its log is $log"
@@ -181,24 +205,26 @@ make_environment() {
   # Written first, so that an interrupted setup continues for the same device.
   echo "$device" >$DEVICE
   say "installing the pinned packages"
-  $VENV/bin/pip install --quiet -r "$(requirements)"
-  $VENV/bin/pip install --quiet --no-deps -r requirements/dev.txt
+  # --no-deps: the files name the indirect ones, too, and leave out what is for GPUs alone.
+  $VENV/bin/pip install --quiet --no-deps -r "$(requirements)" -r requirements/dev.txt
   if [ "$device" = gpu ]; then
     cuda=$(find_cuda)
     [ -n "$cuda" ] || say "no CUDA $CUDA_MAJOR toolkit whose nvcc works with this g++ is here: Horovod is built with" \
       'Gloo and without NCCL, for CPUs alone; several GPUs of this machine train with --kv-store device'
   fi
-  wheels=$(horovod_wheel_folder "$cuda")
+  wheels=$(horovod_wheel_folder)
   compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels" "$cuda"
   $VENV/bin/pip install --quiet --no-deps "$wheels"/horovod-*.whl
   fingerprint $VENV/bin/python >$STAMP
-  is_whole || die "the new environment cannot import MXNet and Horovod; try: $VENV/bin/python -c 'import horovod.mxnet'"
+  starts "$(operations)" || die 'the new environment does not work: see the line before'
   say "done"
 }
 
 device=$(choose_device "$@")
+check_tools
 python=$(find_python "${PYTHON:-python3}")
-check_machine "$python"
+check_python "$python"
+check_driver "$python"
 # Two setups at the same time would disturb each other. The second one waits, and finds the work done.
 exec 9>.setup.lock
 flock 9

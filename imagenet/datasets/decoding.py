@@ -15,8 +15,8 @@ from imagenet.common.parallel import map_in_order
 from imagenet.datasets.image_header import UPRIGHT, is_cut_short, is_intact_png, read_header
 from imagenet.runtime.threads import run_on_all_cores
 
-# Images that do not decode are reported with their names.
-cv2.setLogLevel(0)
+# Images that do not decode are reported with their names. OpenCV 4.13 has moved the function.
+(cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel)(0)
 
 RGB_CHANNELS = 3
 # 600 MB of pixels; the largest sensors of phones have this many.
@@ -105,14 +105,16 @@ def decode_record_image(encoded):
 
 
 def _decode(encoded, header):
+    # OpenCV turns all other formats, and since 4.12 some of these.
+    is_ours_to_turn = header.format == 'WebP'
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_ours_to_turn else 0)
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), flags)
     except cv2.error as error:
         raise RefusedImageError(UNDECODABLE, f'does not decode ({error.err})') from None
     if image is None:
         raise RefusedImageError(UNDECODABLE, 'does not decode')
-    # OpenCV turns all other formats.
-    return turn(image, header.orientation) if header.format == 'WebP' else image
+    return turn(image, header.orientation) if is_ours_to_turn else image
 
 
 def turn(image, orientation):

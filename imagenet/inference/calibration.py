@@ -235,7 +235,9 @@ class Quantizer:
         if mode == 'naive':
             return collector.min_max_dict
         # Once for all graphs; `calib_graph` would do it again for each.
-        return self._mxnet._get_optimal_thresholds(collector.hist_dict, ON_ACTIVATIONS['quantized_dtype'])
+        ranges = self._mxnet._get_optimal_thresholds(collector.hist_dict, ON_ACTIVATIONS['quantized_dtype'])
+        # Arrays of a single value, which `calib_graph` takes for numbers, as NumPy no longer does.
+        return {name: tuple(np.asarray(limit).item() for limit in limits) for name, limits in ranges.items()}
 
     def _quantize_graph(self, nodes_in_float32, mode):
         return self._mxnet.quantize_graph(

@@ -1,6 +1,6 @@
 """MXNet 1.9.1 on current NumPy and Python: `from imagenet.runtime.compat import mx`.
 
-MXNet is no longer maintained. It uses names that NumPy 1.24 removed, and prints warnings about its own code. This
+MXNet is no longer maintained. It uses names that NumPy has removed, and prints warnings about its own code. This
 module is the only one that imports it, after fixing what it can. `mx` loads MXNet when one of its names is first used,
 so that a program that only prints its help does not wait for it.
 """
@@ -17,23 +17,13 @@ import warnings
 from contextlib import contextmanager
 from functools import lru_cache
 
-import numpy as np
-
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda, processor
 from imagenet.runtime.late_operators import late_operators
+from imagenet.runtime.numpy_names import functions_without_successor, restore_removed_names
 from imagenet.runtime.threads import OWN_CORES
 
 CRASHES = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
-REMOVED_NUMPY_ALIASES = {'bool': bool, 'int': int, 'float': float, 'complex': complex, 'object': object, 'str': str}
-
-
-def restore_numpy_aliases():
-    """Restore in `numpy` the builtin aliases that NumPy 1.20 deprecated and 1.24 removed."""
-    for name, builtin in REMOVED_NUMPY_ALIASES.items():
-        # vars(), because hasattr() on NumPy 1.20 to 1.23 finds the deprecated alias and warns.
-        if name not in vars(np):
-            setattr(np, name, builtin)
 
 
 @lru_cache(maxsize=None)
@@ -43,18 +33,16 @@ def load_mxnet():
     Call this before importing a library that imports MXNet itself, so that the library gets the fixed one.
 
     Raises:
-        UserError: MXNet is not installed, or does not work with the installed NumPy.
+        UserError: MXNet is not installed.
     """
-    if int(np.__version__.split('.')[0]) >= 2:
-        raise UserError(f'NumPy {np.__version__}: MXNet 1.9.1 needs NumPy 1.x; run scripts/setup.sh, or install 1.26.4')
-    restore_numpy_aliases()
+    restore_removed_names()
     # OpenMP binds its threads to the cores that are available when MXNet is loaded. If every process found all cores,
     # their threads would share the same ones.
     if os.environ.get('OMP_PROC_BIND') == 'true':
         os.sched_setaffinity(0, OWN_CORES)
     processor.allow_matrix_tiles()
     cuda.load_libraries()
-    with warnings.catch_warnings(), _hidden('scipy'), late_operators():
+    with warnings.catch_warnings(), _hidden('scipy'), late_operators(), functions_without_successor():
         # They are about invalid escape sequences and deprecated aliases in MXNet's sources. A user cannot fix them.
         warnings.simplefilter('ignore')
         try:
@@ -112,6 +100,13 @@ def load_quantization():
 def load_onnx_exporter():
     """Return MXNet's module for writing ONNX."""
     return importlib.import_module('mxnet.onnx')
+
+
+def memory_of(array):
+    """Return the address of an array's first value, for a library that writes it. It is valid as long as the array."""
+    address = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
+    return address
 
 
 def return_free_memory():

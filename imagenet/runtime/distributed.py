@@ -55,17 +55,18 @@ def load_horovod(kv_store, device):
             'this Horovod was built without CUDA: run scripts/setup.sh --gpu on a machine with a CUDA 11 toolkit, or '
             'use --kv-store device for the GPUs of one machine'
         )
-    _check_controller(os.environ.get('HOROVOD_CONTROLLER'), horovod.mxnet)
+    check_controller(os.environ.get('HOROVOD_CONTROLLER'), horovod.mxnet)
     return horovod.mxnet
 
 
-def _check_controller(controller, horovod):
+def check_controller(controller, horovod):
+    """Raise `UserError` if Horovod was built without the controller ('gloo', 'mpi' or None) of this run."""
     if controller == 'gloo' and not horovod.gloo_built():
         raise UserError('this Horovod was built without Gloo: run scripts/setup.sh, or use --launcher mpi')
     if controller == 'mpi' and not horovod.mpi_built():
         raise UserError(
-            '--launcher mpi: this Horovod was built without MPI: use --launcher horovod, or build it with '
-            'HOROVOD_WITH_MPI=1'
+            '--launcher mpi: this Horovod was built without MPI: apt-get install openmpi-bin libopenmpi-dev and run '
+            'scripts/setup.sh, or use --launcher horovod'
         )
 
 

@@ -215,12 +215,9 @@ def test_batch_larger_than_the_data_set(args):
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_records_with_two_labels(args, tmp_path, split):
     """They are refused while they are read, as `check_record_file` does not look at every record."""
-    image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / f'{split}.idx'), str(tmp_path / f'{split}.rec'), 'w')
-    for key, label in enumerate([4.0] * 30 + [np.array([4.0])] + [np.array([4.0, 7.0])] * 2):
-        writer.write_idx(key, mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), image))
-    writer.close()
-    setattr(args, f'data_{split}', tmp_path / f'{split}.rec')
+    images = [np.full((40, 40, 3), 99, dtype=np.uint8)] * 33
+    labels = [4] * 30 + [[4]] + [[4, 7]] * 2
+    setattr(args, f'data_{split}', write_records(tmp_path, images, labels, split))
     args.num_examples = 33
     iterator = load(args)[('train', 'val').index(split)]
     with pytest.raises(UserError, match=rf'{split}\.rec: record 3[12] at byte \d+ has 2 labels, but a classifier'):
@@ -230,11 +227,7 @@ def test_records_with_two_labels(args, tmp_path, split):
 
 
 def test_label_in_a_list_of_one(args, tmp_path):
-    image = cv2.imencode('.png', np.full((40, 40, 3), 99, dtype=np.uint8))[1].tobytes()
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
-    writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, np.array([4.0]), 0, 0), image))
-    writer.close()
-    args.data_val = tmp_path / 'val.rec'
+    args.data_val = write_records(tmp_path, [np.full((40, 40, 3), 99, dtype=np.uint8)], [[4]], 'val')
     images, labels = read(load(raw_pixels(args))[1])
     assert labels == [4]
     assert (images == 99).all()

@@ -1,6 +1,7 @@
 """Data loaders as train.py makes them, and the data they yield."""
 
 import argparse
+import struct
 from collections import namedtuple
 
 import cv2
@@ -71,14 +72,25 @@ def without_augmentation(args):
 
 
 def write_records(folder, images, labels=None, split='train', extension='.png'):
-    """Write a record file of uint8 images `(H, W, 3)` in the order blue, green, red; return its path."""
+    """Write a record file; return its path.
+
+    Args:
+        images: encoded images, or uint8 arrays `(H, W, 3)` in the order blue, green, red.
+        labels: for each image a number or an array of numbers; all are 0 by default.
+    """
     writer = mx.recordio.MXIndexedRecordIO(str(folder / f'{split}.idx'), str(folder / f'{split}.rec'), 'w')
     for key, image in enumerate(images):
         encoded = image if isinstance(image, bytes) else cv2.imencode(extension, image)[1].tobytes()
-        label = float(labels[key]) if labels else 0.0
-        writer.write_idx(key, mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), encoded))
+        writer.write_idx(key, _pack(labels[key] if labels else 0, key, encoded))
     writer.close()
     return folder / f'{split}.rec'
+
+
+def _pack(label, key, encoded):
+    if np.ndim(label) == 0:
+        return mx.recordio.pack(mx.recordio.IRHeader(0, float(label), key, 0), encoded)
+    # MXNet's own function fails for arrays since NumPy 2.3.
+    return struct.pack('<IfQQ', len(label), 0, key, 0) + np.asarray(label, dtype='<f4').tobytes() + encoded
 
 
 def raw_pixels(args):

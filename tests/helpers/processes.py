@@ -6,6 +6,7 @@ from contextlib import suppress
 import psutil
 
 from helpers.patience import wait_until
+from imagenet.launcher.ranks import RANK
 
 
 def processes_of(workspace):
@@ -24,7 +25,7 @@ def worker(workspace, rank):
     """Return the train.py process of a rank."""
     for process in processes_of(workspace):
         is_worker = process.cmdline()[1].endswith('train.py')
-        if is_worker and process.environ().get('HOROVOD_RANK') == str(rank):
+        if is_worker and str(rank) in map(process.environ().get, RANK):
             return process
     raise AssertionError(f'no rank {rank} in {workspace}')
 

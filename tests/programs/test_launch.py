@@ -173,14 +173,6 @@ def test_killed_launcher_leaves_no_process(start, tmp_path, is_stuck):
 
 
 @pytest.mark.gpus(2)
-def test_horovod_without_mpi(tmp_path):
-    if distributed.load_horovod('horovod', 'cpu').mpi_built():
-        pytest.skip('this Horovod was built with MPI')
-    result = call(*command(tmp_path, '--data-backend', 'synthetic', '--launcher', 'mpi'))
-    assert_user_error(result, '--launcher mpi: this Horovod was built without MPI')
-
-
-@pytest.mark.gpus(2)
 def test_communication_is_in_log_and_report(small_data, tmp_path):
     output = succeed(*training(small_data, tmp_path, '-n', '2', '-b', '8'))
     shares = read_report(tmp_path / 'report.json')['metrics']['train.comm_share']

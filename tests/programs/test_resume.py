@@ -18,7 +18,7 @@ from helpers.processes import read_until, worker
 from imagenet.checkpoints.manifest import read_manifest
 from imagenet.common.files import file_sha256
 from imagenet.reporting.report_file import read_report
-from imagenet.runtime import processor
+from imagenet.runtime import cuda, processor
 
 pytestmark = pytest.mark.usefixtures('device')
 
@@ -238,5 +238,7 @@ def test_workspace_of_an_older_version(small_data, tmp_path):
     assert read_manifest(tmp_path / 'model_resume.json')[0].options['interpolation'] == 'linear'
     assert '--interpolation' not in output
     metrics = read_report(tmp_path / 'report.json')['metrics']
+    # DALI 2 draws other random numbers for the rest of the images.
+    accuracy = 1e-3 if cuda.version_of('nvidia-dali-cuda110') else 0.05
     for name, values in json.loads((data / 'stopped_run.json').read_text()).items():
-        assert metrics[name] == pytest.approx(values, rel=1e-3), name
+        assert metrics[name] == pytest.approx(values, rel=accuracy), name

@@ -18,9 +18,8 @@ def test_second_setup_changes_nothing():
 
 
 def copy_project(folder):
-    """Copy setup.sh to a project without an environment; return the path of the copy."""
-    (folder / 'scripts').mkdir()
-    shutil.copy(PROJECT / 'scripts' / 'setup.sh', folder / 'scripts')
+    """Copy the scripts to a project without an environment; return the path of setup.sh."""
+    shutil.copytree(PROJECT / 'scripts', folder / 'scripts')
     return folder / 'scripts' / 'setup.sh'
 
 
@@ -47,13 +46,13 @@ def test_wrong_python(tmp_path):
     )
     fake.chmod(0o755)
     result = call(copy_project(tmp_path), env={'PYTHON': str(fake)}, stdin=subprocess.DEVNULL)
-    assert_user_error(result, 'is Python 3.6.9; must be 3.8 to 3.12')
+    assert_user_error(result, 'is Python 3.6.9; must be 3.8 to 3.13')
 
 
 def test_numpy_has_its_old_names_and_mxnet_runs():
     program = (
         'import sys, numpy; from imagenet.runtime.compat import mx; assert "mxnet" not in sys.modules; mx.nd; '
-        'assert numpy.bool is bool; x = mx.nd.ones(3); x.attach_grad(); mx.autograd.set_recording(True); '
+        'assert numpy.object is object; x = mx.nd.ones(3); x.attach_grad(); mx.autograd.set_recording(True); '
         'y = (x * x).sum(); y.backward(); print(x.grad.asnumpy().tolist())'
     )
     assert succeed(sys.executable, '-W', 'error', '-c', program) == '[2.0, 2.0, 2.0]\n'

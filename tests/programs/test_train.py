@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from helpers.commands import PROJECT, SMALL, assert_user_error, call, succeed, training
+from helpers.loaders import write_records
 from helpers.patience import wait_until
 from helpers.processes import read_terminal, read_until
 from imagenet.reporting.report_file import read_report
-from imagenet.runtime.compat import mx
 
 pytestmark = pytest.mark.usefixtures('device')
 
@@ -50,11 +50,7 @@ def test_validation_set_smaller_than_a_batch(small_data, trained, tmp_path, opti
 @pytest.mark.gpus(3)
 def test_more_processes_than_validation_images(trained, tmp_path):
     """Two images for three processes: one has nothing to do."""
-    image = np.zeros((32, 32, 3), dtype=np.uint8)
-    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'val.idx'), str(tmp_path / 'val.rec'), 'w')
-    for key in range(2):
-        writer.write_idx(key, mx.recordio.pack_img(mx.recordio.IRHeader(0, 0.0, key, 0), image))
-    writer.close()
+    write_records(tmp_path, [np.zeros((32, 32, 3), dtype=np.uint8)] * 2, split='val')
     one, three = (
         validate(tmp_path, tmp_path / n, trained / 'model_best.params', '-n', n, '-b', '4')['val.top1'] for n in '13'
     )

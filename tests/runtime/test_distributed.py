@@ -1,11 +1,12 @@
 """distributed.py: how the loss of another rank is recognized; and Horovod as scripts/setup.sh builds it."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from helpers.commands import succeed
-from imagenet.common.errors import LostProcessError
+from imagenet.common.errors import LostProcessError, UserError
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 
@@ -25,6 +26,16 @@ def test_lost_process_in_the_words_of_horovod_and_gloo(text):
         raise mx.base.MXNetError(text)
     with pytest.raises(mx.base.MXNetError, match='out of memory'), distributed.lost_process_errors():
         raise mx.base.MXNetError('out of memory')
+
+
+@pytest.mark.parametrize(
+    ('controller', 'said'),
+    [('gloo', 'without Gloo: run scripts/setup.sh'), ('mpi', 'without MPI: apt-get install openmpi-bin')],
+)
+def test_horovod_without_what_the_launcher_needs(controller, said):
+    horovod = SimpleNamespace(gloo_built=lambda: controller != 'gloo', mpi_built=lambda: controller != 'mpi')
+    with pytest.raises(UserError, match=said):
+        distributed.check_controller(controller, horovod)
 
 
 BROADCASTS = """
