@@ -1,7 +1,7 @@
 # make demo              trains a classifier of handwritten digits, end to end, in a few minutes
 # make test              checks the code
 # make test-fast         checks only what runs without starting programs, in a few minutes
-# make test-pythons      runs `make test` with Python 3.8, 3.11 and 3.13, or those of VERSIONS that are here
+# make test-pythons      runs `make test` with Python 3.8, 3.11 and 3.13, or VERSIONS, if they are installed
 # make test-gpu          runs the tests of `make test` on NVIDIA GPUs
 # make test-cuda-wheels  installs MXNet's wheel for GPUs and its libraries (3.7 GB), and tests it without a GPU
 # make fuzz              tries N (20000) mutations of files and options, drawn from SEED (1); see tests/fuzz

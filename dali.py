@@ -23,6 +23,7 @@ from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.interpolation import FILTERS
 from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
+from imagenet.runtime import cuda
 from imagenet.runtime.compat import memory_of, mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.runtime.threads import available_cores, run_on_all_cores, threads_on_all_cores
@@ -227,10 +228,15 @@ def _build(options, feed, device, make_images, num_threads, seed):
     with pipeline:
         encoded = fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1)
         pipeline.set_outputs(make_images(options, encoded))
-    # Without a GPU, DALI 2 prints errors about each decoder that needs one.
-    with captured_messages() if options.device == 'cpu' else nullcontext():
+    with _without_complaints(options.device):
         pipeline.build()
     return pipeline
+
+
+def _without_complaints(device):
+    """Hide the errors that DALI 2 prints about each decoder that needs a GPU, if none is used."""
+    has_dali_2 = cuda.version_of(cuda.DALI_2) is not None
+    return captured_messages() if device == 'cpu' and has_dali_2 else nullcontext()
 
 
 def _batches(options, records, order, num_counted, devices, feeds, pipelines):
@@ -250,7 +256,7 @@ def _batches(options, records, order, num_counted, devices, feeds, pipelines):
 
 
 def _to_mxnet(tensor, device, dtype):
-    """Return a copy of DALI's tensor on the same device. DALI makes it itself, without MXNet's engine."""
+    """Copy DALI's tensor to an MXNet array on the same device. DALI writes it, without MXNet's engine."""
     # Pooled memory of a GPU may still be in use. It is free once the engine has written to it.
     allocate = mx.nd.empty if device.device_type == 'cpu' else mx.nd.zeros
     array = allocate(tensor.shape(), ctx=device, dtype=dtype)

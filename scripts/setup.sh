@@ -99,10 +99,17 @@ sys.exit(f'Horovod was built without {missing}' if missing else 0)
 PY
 }
 
+# With MPI, Horovod needs Open MPI on every host: HOROVOD_WITHOUT_MPI=1 leaves it out. The launcher does not know the
+# variables of other kinds of MPI.
+has_mpi() {
+  [ -z "${HOROVOD_WITHOUT_MPI:-}" ] && command -v mpicxx >/dev/null &&
+    [[ $(mpirun --version 2>/dev/null) == *'Open MPI'* ]]
+}
+
 # Print what Horovod can be built with here. MPI or a CUDA toolkit may be installed after the environment was made.
 operations() {
   echo gloo
-  if command -v mpicxx >/dev/null; then echo mpi; fi
+  if has_mpi; then echo mpi; fi
   if [ "$device" = gpu ] && [ -n "$(find_cuda)" ]; then echo nccl; fi
 }
 
@@ -157,9 +164,9 @@ prepare_horovod() {
   export PATH="$PWD/$VENV/bin:$PATH" PYTHONPATH="$PWD/imagenet/runtime/startup"
   export HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
   export HOROVOD_WITH_GLOO=1
-  if command -v mpicxx >/dev/null; then export HOROVOD_WITH_MPI=1; else export HOROVOD_WITHOUT_MPI=1; fi
+  if has_mpi; then export HOROVOD_WITH_MPI=1; else export HOROVOD_WITHOUT_MPI=1; fi
   # libmxnet.so is built with the old C++ ABI, but Horovod's build assumes the new one. The last option wins.
-  # Horovod and Gloo use headers that they do not include, and g++ 13 and later no longer brings along with others.
+  # Horovod and Gloo use these headers without including them; since g++ 13, other headers no longer do.
   export CXXFLAGS='-D_GLIBCXX_USE_CXX11_ABI=0 -include string -include cstdint -include stdexcept'
   if [ -n "$cuda" ]; then
     nccl=$(python -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])') || return
@@ -205,7 +212,7 @@ make_environment() {
   # Written first, so that an interrupted setup continues for the same device.
   echo "$device" >$DEVICE
   say "installing the pinned packages"
-  # --no-deps: the files name the indirect ones, too, and leave out what is for GPUs alone.
+  # --no-deps: the files name the indirect ones, too, except what only other devices or other uses need.
   $VENV/bin/pip install --quiet --no-deps -r "$(requirements)" -r requirements/dev.txt
   if [ "$device" = gpu ]; then
     cuda=$(find_cuda)
@@ -216,7 +223,11 @@ make_environment() {
   compgen -G "$wheels/horovod-*.whl" >/dev/null || build_horovod "$wheels" "$cuda"
   $VENV/bin/pip install --quiet --no-deps "$wheels"/horovod-*.whl
   fingerprint $VENV/bin/python >$STAMP
-  starts "$(operations)" || die 'the new environment does not work: see the line before'
+  if ! starts "$(operations)"; then
+    # The wheel may be of a library that was replaced.
+    rm -rf "$wheels"
+    die 'the new environment does not work: see the output above; the next setup builds Horovod again'
+  fi
   say "done"
 }
 

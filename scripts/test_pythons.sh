@@ -12,13 +12,15 @@ FOLDER=.pythons
 copy_checkout() {
   mkdir -p "$1"
   find "$1" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
-  git ls-files -z --cached --others --exclude-standard | xargs -0 ls -d 2>/dev/null |
-    tar --create --files-from - | tar --extract --directory "$1"
+  # git still knows files that were deleted.
+  git ls-files -z --cached --others --exclude-standard |
+    tar --create --null --files-from - --ignore-failed-read --warning=none | tar --extract --directory "$1"
 }
 
 versions=("$@")
 [ $# -gt 0 ] || versions=(3.8 3.11 3.13)
 results=()
+num_run=0
 failed=0
 for version in "${versions[@]}"; do
   if ! python=$(scripts/find_python.sh "python$version"); then
@@ -26,8 +28,10 @@ for version in "${versions[@]}"; do
     continue
   fi
   echo "== Python $version"
-  copy_checkout "$FOLDER/$version"
-  if PYTHON=$python make --directory "$FOLDER/$version" test; then
+  copy_checkout "$FOLDER/$version" || exit
+  num_run=$((num_run + 1))
+  # What this make was told, and an environment that is active, must not choose another interpreter.
+  if env -u MAKEFLAGS -u MAKEOVERRIDES -u VIRTUAL_ENV make --directory "$FOLDER/$version" test PYTHON="$python"; then
     results+=("Python $version: passed")
   else
     results+=("Python $version: FAILED")
@@ -35,4 +39,5 @@ for version in "${versions[@]}"; do
   fi
 done
 printf '%s\n' "${results[@]}"
+[ $num_run -gt 0 ] || failed=1
 exit $failed

@@ -105,7 +105,7 @@ def decode_record_image(encoded):
 
 
 def _decode(encoded, header):
-    # OpenCV turns all other formats, and since 4.12 some of these.
+    # OpenCV turns the other formats itself. Since 4.12 it turns some WebP images, too, and must be told not to.
     is_ours_to_turn = header.format == 'WebP'
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_ours_to_turn else 0)
     try:

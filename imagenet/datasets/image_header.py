@@ -153,7 +153,7 @@ def _read_bmp(view):
 
 def _read_tiff(view):
     tags = _read_tags(view)
-    return ImageHeader('TIFF', tags.get(WIDTH_TAG, 0), tags.get(HEIGHT_TAG, 0), tags.get(ORIENTATION_TAG))
+    return ImageHeader('TIFF', tags.get(WIDTH_TAG, 0), tags.get(HEIGHT_TAG, 0), _orientation(tags))
 
 
 def _read_pnm(view):
@@ -164,9 +164,13 @@ def _read_pnm(view):
 
 def _exif_orientation(view):
     try:
-        orientation = _read_tags(view).get(ORIENTATION_TAG)
+        return _orientation(_read_tags(view))
     except (struct.error, KeyError):
         return UNCLEAR
+
+
+def _orientation(tags):
+    orientation = tags.get(ORIENTATION_TAG)
     # Decoders ignore other values.
     return orientation if orientation is None or 1 <= orientation <= 8 else UPRIGHT
 

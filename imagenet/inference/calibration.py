@@ -236,7 +236,7 @@ class Quantizer:
             return collector.min_max_dict
         # Once for all graphs; `calib_graph` would do it again for each.
         ranges = self._mxnet._get_optimal_thresholds(collector.hist_dict, ON_ACTIVATIONS['quantized_dtype'])
-        # Arrays of a single value, which `calib_graph` takes for numbers, as NumPy no longer does.
+        # Arrays of one element. `calib_graph` passes them on as numbers, which NumPy 2 refuses.
         return {name: tuple(np.asarray(limit).item() for limit in limits) for name, limits in ranges.items()}
 
     def _quantize_graph(self, nodes_in_float32, mode):

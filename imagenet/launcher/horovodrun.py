@@ -24,7 +24,7 @@ from imagenet.launcher.hosts import Host
 from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
 
 # `horovodrun` puts the rank and the stream before each line of a worker; with MPI, also the job.
-WORKER_LINE = re.compile(r'\[(?:\d+,)?(\d+)\]<(stdout|stderr)>: ?')
+WORKER_LINE = re.compile(r'\[(\d+,)?(\d+)\]<(stdout|stderr)>: ?')
 # Lines from Horovod's own log, and from the shell that starts a worker. They report lost connections and dead workers:
 # consequences of an error, not its cause. Horovod pads microseconds with spaces.
 CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d [\d:]+\. *\d+: [A-Z] |Terminated$|Killed$')
@@ -88,7 +88,7 @@ class WorkerOutput:
         if not match:
             self.others += [text] if text else []
             return
-        rank, name, text = int(match.group(1)), match.group(2), text[match.end() :]
+        is_from_mpirun, rank, name, text = match[1], int(match[2]), match[3], text[match.end() :]
         if text.startswith(STARTED):
             place = json.loads(text[len(STARTED) :])
             self.started[place['rank']] = place
@@ -96,8 +96,8 @@ class WorkerOutput:
             self.ended.append(json.loads(text[len(ENDED) :]))
         elif name == 'stderr' and CONSEQUENCE_LINE.match(text):
             self.others.append(text)
-        elif text.startswith('interrupted: ') and not self.has_stop_signal:
-            # mpirun has ended this worker because another one has ended.
+        elif is_from_mpirun and text.startswith('interrupted: ') and not self.has_stop_signal:
+            # mpirun interrupts the other workers if one ends.
             self.others.append(text)
         elif rank == 0 and name == 'stderr' and text.startswith('error: '):
             self.error_of_rank_0 = text

@@ -12,6 +12,11 @@ LOCAL_RANK = ('HOROVOD_LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK')
 LOCAL_SIZE = ('HOROVOD_LOCAL_SIZE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
 
 
+def is_from_mpirun():
+    """Return whether mpirun, and not horovodrun or our launcher, has started this process."""
+    return RANK[0] not in os.environ and RANK[1] in os.environ
+
+
 def _from_environment(names, default):
     return next((int(os.environ[name]) for name in names if name in os.environ), default)
 

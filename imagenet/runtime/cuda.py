@@ -18,12 +18,14 @@ WHEEL = 'mxnet-cu112'
 # was built for its own major version and for a minor version up to its own.
 CAPABILITIES = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 WHICH_WHEELS = (
-    'mxnet-cu112 1.9.1 is for compute capability 5.0 to 8.9 (Maxwell to Ampere, and Ada) and a driver from 520.61 on, '
-    "MXNet of NVIDIA's container (Dockerfile) for 6.0 to 9.0; with others, use --device cpu"
+    'mxnet-cu112 1.9.1 is for compute capability 5.0 to 8.9 (Maxwell to Ampere, and Ada) and '
+    "a driver from {driver} on, MXNet of NVIDIA's container (Dockerfile) for 6.0 to 9.0; with others, use --device cpu"
 )
 # The driver of CUDA 11.8. Older CUDA 11 drivers run its libraries, but not the PTX that its NVRTC compiles for fused
 # operators; see NVIDIA's "CUDA Compatibility", limitations of minor version compatibility.
-LEAST_DRIVER = (520, 61)
+LEAST_DRIVER = '520.61'
+# DALI 2 was built with CUDA 12.
+DALI_2, LEAST_DRIVER_OF_DALI_2 = 'nvidia-dali-cuda120', '525.60'
 DRIVER_LIBRARY = 'libcuda.so.1'
 
 # The libraries that libmxnet.so links, and the ones that these open at run time. Each comes after its own dependencies.
@@ -142,13 +144,19 @@ def check_supported(driver):
     """Raise `UserError` if MXNet's wheel cannot use this driver or one of its GPUs. A container's MXNet passes."""
     if not has_wheel():
         return
-    if tuple(map(int, driver.version.split('.')[:2])) < LEAST_DRIVER:
-        raise UserError(f"NVIDIA's driver {driver.version} is too old: {WHICH_WHEELS}")
+    least_driver = LEAST_DRIVER_OF_DALI_2 if version_of(DALI_2) else LEAST_DRIVER
+    which_wheels = WHICH_WHEELS.format(driver=least_driver)
+    if _as_numbers(driver.version) < _as_numbers(least_driver):
+        raise UserError(f"NVIDIA's driver {driver.version} is too old: {which_wheels}")
     others = [gpu for gpu in driver.gpus if not _runs_on(gpu.capability)]
     # The user may have hidden the unsupported GPUs; the driver does not know which ones are hidden.
     if others and (len(others) == len(driver.gpus) or 'CUDA_VISIBLE_DEVICES' not in os.environ):
         major, minor = others[0].capability
-        raise UserError(f'{others[0].name} has compute capability {major}.{minor}: {WHICH_WHEELS}')
+        raise UserError(f'{others[0].name} has compute capability {major}.{minor}: {which_wheels}')
+
+
+def _as_numbers(version):
+    return tuple(map(int, version.split('.')[:2]))
 
 
 def _runs_on(capability):

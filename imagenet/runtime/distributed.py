@@ -55,6 +55,10 @@ def load_horovod(kv_store, device):
             'this Horovod was built without CUDA: run scripts/setup.sh --gpu on a machine with a CUDA 11 toolkit, or '
             'use --kv-store device for the GPUs of one machine'
         )
+    if not ranks.is_from_mpirun():
+        # With MPI built in, Horovod would otherwise use that, and each process would be alone.
+        for name in ('HOROVOD_CONTROLLER', 'HOROVOD_CPU_OPERATIONS'):
+            os.environ.setdefault(name, 'gloo')
     check_controller(os.environ.get('HOROVOD_CONTROLLER'), horovod.mxnet)
     return horovod.mxnet
 
@@ -82,6 +86,8 @@ def initialize(kv_store, device):
     horovod = load_horovod(kv_store, device)
     meet(os.environ)
     horovod.init()
+    if horovod.size() != ranks.size():
+        raise UserError(f'Horovod connects {horovod.size()} of {ranks.size()} processes: start them with ./runner')
     _horovod = horovod
 
 

@@ -29,17 +29,18 @@ RENAMED = {
     'trapz': 'trapezoid',
     'round_': 'round',
 }
-FUNCTIONS_WITHOUT_SUCCESSOR = ('mirr', 'msort', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
+FUNCTIONS_WITHOUT_SUCCESSOR = ('mirr', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
 
 
 def restore_removed_names():
-    """Restore in `numpy` each removed name that has a value today."""
+    """Restore each removed name of `numpy` that has a replacement."""
     # vars(), because hasattr() finds deprecated names and warns.
     old_names = {
         **TYPES,
         **CONSTANTS,
         **{old: vars(np).get(new) for old, new in RENAMED.items()},
         'in1d': _in1d,
+        'msort': _msort,
     }
     for name, value in old_names.items():
         if name not in vars(np):
@@ -50,9 +51,16 @@ def _in1d(elements, test_elements, **options):
     return np.isin(np.ravel(elements), test_elements, **options)
 
 
+def _msort(array):
+    return np.sort(array, axis=0)
+
+
 @contextmanager
 def functions_without_successor():
-    """Let `numpy` have these functions in the block, in which MXNet makes operators of them. Calling one fails."""
+    """Add stubs for these functions to `numpy` during the block, because MXNet looks them up while it is imported.
+
+    Calling a stub raises NotImplementedError.
+    """
     own = np.__getattr__
     np.__getattr__ = with_functions_without_successor(own)
     try:
@@ -62,7 +70,7 @@ def functions_without_successor():
 
 
 def with_functions_without_successor(own_getattr):
-    """Return a module's `__getattr__` that knows them, and otherwise asks its own one."""
+    """Return a module's `__getattr__` that returns these stubs, and otherwise calls `own_getattr`."""
 
     def find(name):
         if name in FUNCTIONS_WITHOUT_SUCCESSOR:

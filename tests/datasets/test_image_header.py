@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers.odd_images import ORIENTATION, odd_images
-from imagenet.datasets.image_header import UNCLEAR, is_cut_short, is_intact_png, read_header
+from imagenet.datasets.image_header import UNCLEAR, UPRIGHT, is_cut_short, is_intact_png, read_header
 
 FORMATS = {'MPO': 'JPEG', 'WEBP': 'WebP', 'PPM': 'PNM'}
 
@@ -66,6 +66,13 @@ def test_damaged_exif(images):
     damaged = jpeg.replace(b'Exif\0\0MM\0*', b'Exif\0\0MM\xff*').replace(b'Exif\0\0II*\0', b'Exif\0\0II*\xff')
     assert damaged != jpeg
     assert read_header(damaged).orientation == UNCLEAR
+
+
+@pytest.mark.parametrize('orientation', [0, 9, 300, 65535])
+def test_orientation_that_does_not_exist(orientation):
+    file = io.BytesIO()
+    Image.new('RGB', (4, 4)).save(file, 'TIFF', tiffinfo={ORIENTATION: orientation})
+    assert read_header(file.getvalue()).orientation == UPRIGHT
 
 
 def test_damage_is_no_exception(images):

@@ -78,7 +78,8 @@ def test_other_gpus(tmp_path, wheel, capability):
 def test_old_driver(tmp_path, wheel):
     driver = make_driver(tmp_path / 'driver', version='515.105.01')
     result = run('cuda.check_supported(cuda.read_driver())', driver, wheel)
-    assert_user_error(result, "NVIDIA's driver 515.105.01 is too old", 'from 520.61 on')
+    least = cuda.LEAST_DRIVER_OF_DALI_2 if cuda.version_of(cuda.DALI_2) else cuda.LEAST_DRIVER
+    assert_user_error(result, "NVIDIA's driver 515.105.01 is too old", f'from {least} on')
 
 
 def test_missing_library(wheel):

@@ -14,7 +14,7 @@ from imagenet.reporting.report_file import read_report
 
 # No time limit, because 3.7 GB are downloaded.
 pytestmark = [pytest.mark.cuda_wheels, pytest.mark.timeout(0)]
-IGNORED = ('.venv', '.git', 'demo', '.setup.lock', '__pycache__')
+IGNORED = ('.venv', '.pythons', '.git', 'demo', '.setup.lock', '__pycache__')
 # The demo's network.
 NETWORK = ('--image-shape', '3,32,32', '--num-layers', '18', '--num-classes', '10', '-b', '64')
 

@@ -105,4 +105,4 @@ def test_what_an_image_starts(name):
 
 def test_images_hold_no_more_than_the_repository():
     ignored = (PROJECT / '.dockerignore').read_text().splitlines()
-    assert {'.git', '.venv', 'demo', '**/__pycache__', '**/*.params'} <= set(ignored)
+    assert {'.git', '.venv', '.pythons', 'demo', '**/__pycache__', '**/*.params'} <= set(ignored)

@@ -137,7 +137,7 @@ def empty_python(tmp_path_factory):
 @pytest.fixture(scope='module')
 def project_without_environment(tmp_path_factory):
     copy = tmp_path_factory.mktemp('copy') / 'project'
-    return shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns('.venv', 'demo', '.git', 'tests'))
+    return shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns('.venv', '.pythons', 'demo', '.git', 'tests'))
 
 
 @pytest.mark.parametrize('program', [program for program in PROGRAMS if program != 'runner'])

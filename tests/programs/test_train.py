@@ -166,7 +166,8 @@ class TestBadInput:
 
     def test_environment_without_mxnet(self, tmp_path):
         """The interpreter that runner finds has no packages at all."""
-        project = shutil.copytree(PROJECT, tmp_path / 'project', ignore=shutil.ignore_patterns('.venv', 'demo', '.git'))
+        ignored = shutil.ignore_patterns('.venv', '.pythons', 'demo', '.git')
+        project = shutil.copytree(PROJECT, tmp_path / 'project', ignore=ignored)
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', project / '.venv'], check=True)
         result = call(project / 'runner', '--data-backend', 'synthetic', env={'VIRTUAL_ENV': ''})
         assert_user_error(result, project / '.venv' / 'bin' / 'python', 'run scripts/setup.sh')

@@ -38,6 +38,14 @@ def test_horovod_without_what_the_launcher_needs(controller, said):
         distributed.check_controller(controller, horovod)
 
 
+@pytest.mark.parametrize(('started_by', 'expected'), [('HOROVOD_RANK', 'gloo'), ('OMPI_COMM_WORLD_RANK', 'None')])
+def test_controller_of_a_launcher_that_names_none(started_by, expected):
+    """A Horovod with MPI would use that, whoever has started it."""
+    program = 'import os; from imagenet.runtime.distributed import load_horovod; load_horovod("horovod", "cpu"); '
+    program += 'print(os.environ.get("HOROVOD_CONTROLLER"))'
+    assert succeed(sys.executable, '-c', program, env={started_by: '0'}) == f'{expected}\n'
+
+
 BROADCASTS = """
 from imagenet.runtime.compat import mx
 from imagenet.runtime.distributed import load_horovod

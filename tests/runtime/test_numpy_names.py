@@ -39,6 +39,7 @@ def test_renamed_functions():
     assert np.row_stack([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]]
     assert np.trapz([0.0, 2.0, 4.0]) == 4
     assert np.round_(numbers, 1)[1, 1] == 4.3
+    assert np.msort([[2, 1], [1, 3]]).tolist() == [[1, 1], [2, 3]]
     assert np.in1d(numbers, [2, 0]).tolist() == [False, True, True, False]
 
 
