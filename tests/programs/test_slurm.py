@@ -1,5 +1,7 @@
 """runner under a real Slurm: srun tasks, a requeued job, and tasks that end early."""
 
+import signal
+
 import psutil
 import pytest
 
@@ -42,7 +44,8 @@ def test_one_task(slurm, small_data, tmp_path):
 
 def test_number_of_tasks_contradicts(slurm, tmp_path):
     result = call(*srun(tmp_path, *SYNTHETIC, '-n', '3'), env=slurm)
-    assert result.returncode == 2
+    # The first task that ends makes srun terminate the other one, which may not have found the error yet.
+    assert result.returncode in (2, 128 + signal.SIGTERM)
     assert '-n 3 with --launcher slurm: srun has started 2 tasks' in result.stderr
 
 
