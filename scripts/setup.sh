@@ -154,8 +154,9 @@ mend_names() {
 
 # g++ 14 refuses to assign to a constant even in a function that nobody calls.
 mend_span() {
-  sed -i 's/^  const size_type count_;/  size_type count_;/' \
-    "$1/third_party/flatbuffers/include/flatbuffers/stl_emulation.h"
+  local file=$1/third_party/flatbuffers/include/flatbuffers/stl_emulation.h
+  sed -i 's/^  const size_type count_;/  size_type count_;/' "$file"
+  grep -q '^  size_type count_;' "$file"
 }
 
 # Set the environment variables of Horovod's build. The argument is a folder for the files that it needs.
@@ -185,7 +186,7 @@ prepare_horovod() {
 build_horovod() {
   local folder=$1 cuda=$2 log sources
   log=$(mktemp --suffix=-horovod.log)
-  say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (about 2 minutes)"
+  say "building Horovod $HOROVOD_VERSION for MXNet, once for this user and these versions (2 to 4 minutes)"
   $VENV/bin/pip install --quiet -r requirements/build.txt
   mkdir -p "$folder.partial"
   sources=$(mktemp -d --suffix=-horovod)
