@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import dali
+from imagenet.architectures.registry import IMAGE_SHAPE
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
@@ -34,7 +35,7 @@ IMAGENET_TRAINING_EXAMPLES = 1281167
 IMAGENET_CLASSES = 1000
 # The options that the checkpoint of --load gives if they are left out; otherwise they have these values.
 INPUT_DEFAULTS = {
-    'image_shape': (3, 224, 224),
+    'image_shape': IMAGE_SHAPE,
     'data_val_resize': 256,
     'interpolation': interpolation.DEFAULT,
     'rgb_mean': (123.68, 116.779, 103.939),
@@ -125,18 +126,18 @@ def add_augmentation_args(parser):
     return group
 
 
-def with_crop_fraction(args, image_shape=None):
+def with_crop_fraction(args, image_shape):
     """Return the options with the `--data-val-resize` that `--crop-fraction` stands for.
 
     Args:
-        image_shape: that of the file of --load, for use if the option is left out; None for the default.
+        image_shape: `(C, H, W)`, for use if the option is left out.
 
     Raises:
         UserError: it is too large.
     """
     if args.crop_fraction is None:
         return args
-    crop = max((args.image_shape or image_shape or INPUT_DEFAULTS['image_shape'])[1:])
+    crop = max((args.image_shape or image_shape)[1:])
     # As a decimal: 270 / 0.54 is less than 500 in binary.
     shorter_side = math.floor(crop / Fraction(str(args.crop_fraction)))
     if shorter_side > LARGEST_SIDE:

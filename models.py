@@ -13,7 +13,14 @@ if __name__ == '__main__':
 
 import inspect
 
-from imagenet.architectures.registry import ARCHITECTURES, RESNET_DEPTHS, make_features
+from imagenet.architectures.registry import (
+    ARCHITECTURES,
+    PADDINGS,
+    RESNET_DEPTHS,
+    default_image_shape,
+    default_options,
+    make_features,
+)
 from imagenet.architectures.summary import format_layer_table, layer_table
 from imagenet.checkpoints.description import INPUT_OPTIONS
 from imagenet.checkpoints.loading import load_parameters
@@ -28,6 +35,7 @@ from imagenet.common.options import (
     number,
     parse_image_shape,
     pick,
+    with_defaults,
 )
 from imagenet.common.program import run_program
 from imagenet.inference.fused_graph import example_images, fuse
@@ -38,12 +46,13 @@ from imagenet.runtime.compat import mx, start_mixed_precision
 from imagenet.runtime.layouts import LAYOUTS
 
 MOST_CLASSES = 1_000_000
+DEFAULT_ARCH = 'resnetv15'
 
 
 def add_model_args(parser):
     group = parser.add_argument_group('Model')
     default = 'default: that of the checkpoint of --load, else'
-    group.add_argument('--arch', choices=tuple(ARCHITECTURES), help=f'({default} resnetv15)')
+    group.add_argument('--arch', choices=tuple(ARCHITECTURES), help=f'({default} {DEFAULT_ARCH})')
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
         '--num-layers',
@@ -58,12 +67,33 @@ def add_model_args(parser):
         type=integer(1, MOST_CLASSES),
         help=f'number of classes ({default} that of the data set, else 1000)',
     )
-    group.add_argument('--batchnorm-eps', type=number(above=0, below=1), help=f'batch norm epsilon ({default} 1e-5)')
+    group.add_argument(
+        '--padding',
+        choices=PADDINGS,
+        help='how the convolutions of an EfficientNet pad; same: as TensorFlow does, which weights that were trained '
+        f'there need ({default} symmetric)',
+    )
+    group.add_argument(
+        '--batchnorm-eps',
+        type=number(above=0, below=1),
+        help=f'batch norm epsilon ({default} 1e-5, or 1e-3 for an EfficientNet)',
+    )
     group.add_argument(
         '--batchnorm-mom',
         type=number(at_least=0, below=1),
-        default=0.9,
-        help='batch norm running average momentum (default: %(default)s)',
+        help='batch norm running average momentum (default: 0.9, or 0.99 for an EfficientNet)',
+    )
+    group.add_argument(
+        '--drop-connect',
+        type=number(at_least=0, below=1),
+        help='stochastic depth: in training, leave out the branch of a block, for some images; this rate would be that '
+        'behind the last block, and the rates of the blocks grow linearly from 0 (default: 0, or 0.2 for an '
+        'EfficientNet)',
+    )
+    group.add_argument(
+        '--dropout',
+        type=number(at_least=0, below=1),
+        help='dropout before the dense layer (default: 0, or 0.2 to 0.5 for an EfficientNet, depending on its size)',
     )
     group.add_argument(
         '--fuse-bn-relu',
@@ -91,14 +121,21 @@ def add_model_args(parser):
     return group
 
 
-def check_model(arch, num_layers, image_shape):
-    """Raise `UserError` if the network cannot be built."""
+def check_arch(arch):
+    """Raise `UserError` if there is no such architecture."""
     if arch not in ARCHITECTURES:
         raise UserError(f'--arch {arch}: must be one of {", ".join(ARCHITECTURES)}')
+
+
+def check_model(arch, num_layers, padding, image_shape):
+    """Raise `UserError` if the network cannot be built."""
+    check_arch(arch)
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
         allowed = ', '.join(map(str, architecture.depths))
         raise UserError(f'--num-layers {num_layers}: --arch {arch} has {allowed}')
+    if padding != 'symmetric' and 'padding' not in architecture.own_options:
+        raise UserError(f'--padding {padding}: --arch {arch} has only symmetric')
     shape = ','.join(map(str, image_shape))
     if not is_image_shape(image_shape):
         raise UserError(f'--image-shape {shape}: {IMAGE_SHAPE_RULE}')
@@ -108,17 +145,20 @@ def check_model(arch, num_layers, image_shape):
 
 
 def get_model(
-    arch='resnetv15',
-    num_layers=50,
-    num_groups=32,
+    arch=DEFAULT_ARCH,
+    num_layers=None,
+    num_groups=None,
     num_classes=1000,
-    image_shape=(3, 224, 224),
+    image_shape=None,
     input_layout='NCHW',
     conv_layout='NCHW',
     batchnorm_layout='NCHW',
     pooling_layout='NCHW',
-    batchnorm_eps=1e-5,
-    batchnorm_mom=0.9,
+    padding=None,
+    batchnorm_eps=None,
+    batchnorm_mom=None,
+    drop_connect=None,
+    dropout=None,
     fuse_bn_relu=0,
     fuse_bn_add_relu=0,
     device='cpu',
@@ -128,7 +168,7 @@ def get_model(
     Args:
         image_shape: `(C, H, W)`, regardless of the layout; C is 3, or 4 with a fourth channel that is always 0.
         device: 'cpu' or 'gpu'; determines which operators are available.
-        The others are the options of the same names.
+        The others are the options of the same names; None is the architecture's default.
 
     Returns:
         A `HybridBlock` that maps images `(N, C, H, W)` or `(N, H, W, C)`, depending on `input_layout`, to float32
@@ -137,8 +177,21 @@ def get_model(
     Raises:
         UserError: the network cannot be built.
     """
-    check_model(arch, num_layers, image_shape)
+    check_arch(arch)
+    image_shape = image_shape or default_image_shape(arch)
+    given = {
+        'num_layers': num_layers,
+        'num_groups': num_groups,
+        'padding': padding,
+        'batchnorm_eps': batchnorm_eps,
+        'batchnorm_mom': batchnorm_mom,
+        'drop_connect': drop_connect,
+        'dropout': dropout,
+    }
+    options = {**default_options(arch), **{name: value for name, value in given.items() if value is not None}}
+    check_model(arch, options['num_layers'], options['padding'], image_shape)
     # Imported here because these modules define MXNet blocks; parsing options does not need MXNet.
+    from imagenet.architectures import initialization
     from imagenet.architectures.classifier import Classifier
     from imagenet.architectures.layers import LayerKit
 
@@ -147,19 +200,19 @@ def get_model(
         conv_layout,
         batchnorm_layout,
         pooling_layout,
-        batchnorm_eps,
-        batchnorm_mom,
+        options['batchnorm_eps'],
+        options['batchnorm_mom'],
+        options['drop_connect'],
         fuse_bn_relu,
         fuse_bn_add_relu,
     )
+    initializer = getattr(initialization, ARCHITECTURES[arch].initializer)
     # The names in the graph are counted from 0, whatever this process has built before.
     with mx.name.NameManager():
-        features, channels = make_features(arch, layers, image_shape[0], num_layers=num_layers, num_groups=num_groups)
-        return Classifier(layers, features, channels, num_classes, image_shape[0], input_layout)
-
-
-# The options that the checkpoint of --load gives if they are left out; otherwise they have these values.
-MODEL_DEFAULTS = {'arch': 'resnetv15', 'num_layers': 50, 'num_groups': 32, 'batchnorm_eps': 1e-5}
+        features, channels = make_features(arch, layers, image_shape, **options)
+        return Classifier(
+            layers, features, channels, num_classes, image_shape[0], input_layout, options['dropout'], initializer
+        )
 
 
 def model_options(args):
@@ -170,8 +223,8 @@ def model_options(args):
 
 def describe_model(args):
     """Return the options that determine the function of a network and its input; see checkpoints/description.py."""
-    own_sizes = ARCHITECTURES[args.arch].sizes
-    names = ('arch', *own_sizes, 'num_classes', 'batchnorm_eps', *INPUT_OPTIONS)
+    own_options = ARCHITECTURES[args.arch].own_options
+    names = ('arch', *own_options, 'num_classes', 'batchnorm_eps', *INPUT_OPTIONS)
     return {**{name: getattr(args, name) for name in names}, 'image_shape': (IMAGE_CHANNELS, *args.image_shape[1:])}
 
 
@@ -187,18 +240,13 @@ def allocate(net, devices):
 
 
 def initialize(net, devices):
-    """Initialize the parameters as in the recipe: He et al. (arXiv:1502.01852), equation 10, fan-in and Gaussian.
+    """Initialize the parameters as in the architecture's recipe.
 
     Weights are drawn in canonical form, so the same seed gives the same network in every layout.
     """
     allocate(net, devices)
-    he_initializer = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
-    weights = {}
-    for name, shape in canonical_shapes(net).items():
-        if name.endswith('weight'):
-            weights[name] = mx.nd.empty(shape)
-            he_initializer(mx.init.InitDesc(name), weights[name])
-    set_canonical(net, weights)
+    shapes = canonical_shapes(net)
+    set_canonical(net, {name: net.initializer(name, shapes[name]) for name in shapes if name.endswith('weight')})
 
 
 def build_model(args, devices):
@@ -214,7 +262,7 @@ def build_model(args, devices):
 
 def build_unfused(args):
     """Return the float32 network on the CPU with separate operators, from which graphs for inference are made."""
-    unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'device': 'cpu'}
+    unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'drop_connect': 0, 'dropout': 0, 'device': 'cpu'}
     return _with_values(get_model(**{**model_options(args), **unfused}), args, [mx.cpu()])
 
 
@@ -250,8 +298,7 @@ def main():
     parser.add_argument(
         '--image-shape',
         type=parse_image_shape,
-        default=(3, 224, 224),
-        help='(default: 3,224,224)',
+        help="(default: the architecture's own, else 3,224,224)",
     )
     parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu', help='(default: %(default)s)')
     add_model_args(parser)
@@ -259,6 +306,7 @@ def main():
     if not args.summary:
         parser.error('nothing to do: --summary prints the layers of the network')
     with one_line_errors():
+        args = with_defaults(args, {'image_shape': default_image_shape(args.arch or DEFAULT_ARCH)})
         net = get_model(**model_options(args))
         print(format_layer_table(layer_table(net, args.image_shape)))
 

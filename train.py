@@ -27,6 +27,7 @@ from data import (
     with_crop_fraction,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
+from imagenet.architectures.registry import ARCHITECTURES, default_options
 from imagenet.checkpoints.description import complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
@@ -42,7 +43,16 @@ from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.files import check_new, file_sha256, remove_leftovers
 from imagenet.common.modes import Mode
-from imagenet.common.options import ArgumentParser, as_json, check_utf8, pick, with_changes, with_defaults
+from imagenet.common.options import (
+    ArgumentParser,
+    as_json,
+    as_text,
+    check_utf8,
+    option_name,
+    pick,
+    with_changes,
+    with_defaults,
+)
 from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
@@ -84,12 +94,13 @@ from imagenet.training.profiler import Profiler, add_profiling_args, run_operato
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from models import (
-    MODEL_DEFAULTS,
+    DEFAULT_ARCH,
     add_model_args,
     allocate,
     build_inference_model,
     build_model,
     build_unfused,
+    check_arch,
     check_model,
     describe_model,
     get_model,
@@ -160,7 +171,7 @@ def resolve_args(args):
     args, notes = complete_network(args)
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
     check_fit_args(args)
-    check_model(args.arch, args.num_layers, args.image_shape)
+    check_model(args.arch, args.num_layers, args.padding, args.image_shape)
     check_file_names(args.workspace, {**log_files(args), '--model-prefix': args.model_prefix})
     for options in (ScheduleOptions, OptimizerOptions):
         pick(options, args)
@@ -191,16 +202,22 @@ def complete_network(args):
     Raises:
         UserError: an option contradicts the file.
     """
-    defaults = {**MODEL_DEFAULTS, **INPUT_DEFAULTS}
+    description = {} if args.load is None else describe_loaded(args.load)
+    arch = args.arch or description.get('arch', DEFAULT_ARCH)
+    check_arch(arch)
+    defaults = {'arch': arch, **default_options(arch), **INPUT_DEFAULTS, **ARCHITECTURES[arch].image_defaults}
+    args = with_crop_fraction(args, description.get('image_shape', defaults['image_shape']))
+    if args.image_shape is not None:
+        # That of the architecture goes with its own image shape.
+        defaults['data_val_resize'] = INPUT_DEFAULTS['data_val_resize']
     if args.mode.trains and not args.test_io:
         del defaults['interpolation']
-    description = {} if args.load is None else describe_loaded(args.load)
-    args = with_crop_fraction(args, description.get('image_shape'))
     if args.load is None:
         is_scored = args.mode is Mode.VAL and not args.test_io
         note = 'without --load, the network has random weights: only its speed is meaningful'
         return with_defaults(args, defaults), [note] if is_scored else []
     changes, notes = complete_options(vars(args), description, args.load)
+    notes += note_of_input(changes, args.load)
     args = with_defaults(with_changes(args, **changes), defaults)
     if 'arch' not in description:
         notes.append(
@@ -209,6 +226,16 @@ def complete_network(args):
         if args.num_classes is None:
             args = with_changes(args, num_classes=count_classes(args.load.path))
     return args, notes
+
+
+def note_of_input(changes, source):
+    """Return a line for the log about images that the file of --load needs in another form than the usual one."""
+    unusual = [
+        f'{option_name(name)} {as_text(changes[name])}'
+        for name, usual in INPUT_DEFAULTS.items()
+        if changes.get(name, usual) != usual
+    ]
+    return [f'images are prepared as --load {source} describes: {", ".join(unusual)}'] if unusual else []
 
 
 def describe_loaded(source):

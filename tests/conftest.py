@@ -28,9 +28,10 @@ VALIDATION_IMAGES_PER_CLASS = 7
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_PROC_BIND', 'false')
 patience.set_limit()
-# Shells start background jobs with SIGINT ignored, and programs inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Shells start background jobs with SIGINT ignored, `nohup` does the same with SIGHUP, and programs inherit that.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 GIBIBYTE = 1 << 30
 # All GPUs are hidden except from tests that use them; see `device`.
 ALL = 'all'

@@ -27,6 +27,20 @@ def relu(F, x):
     return F.Activation(x, act_type='relu')
 
 
+def relu6(F, x):
+    """Return the ReLU of `x`, at most 6."""
+    return F.clip(x, 0, 6)
+
+
+def sigmoid(F, x):
+    return F.Activation(x, act_type='sigmoid')
+
+
+def swish(F, x):
+    """Return x * sigmoid(x), also called SiLU: Ramachandran et al. (arXiv:1710.05941)."""
+    return x * sigmoid(F, x)
+
+
 class Sequential(nn.HybridBlock):
     """Runs layers one after the other and transposes between neighbors that disagree on the layout.
 
@@ -55,27 +69,77 @@ class Sequential(nn.HybridBlock):
 
 
 class Convolution(nn.Conv2D):
-    """A convolution without bias. Its weight is (out, in, height, width), or (out, height, width, in) for NHWC."""
+    """A convolution. Its weight is (out, in, height, width), or (out, height, width, in) for NHWC.
 
-    def __init__(self, in_channels, channels, kernel_size, stride, padding, groups, layout):
+    Args:
+        paddings: (before, after) of the height and of the width; never less after than before.
+
+    MXNet pads the same before and after. If there is less padding before, the weight gets zeros there instead.
+    """
+
+    def __init__(self, in_channels, channels, kernel_size, stride, paddings, groups, use_bias, layout):
         super().__init__(
             channels,
             kernel_size,
             stride,
-            padding,
+            [after for _, after in paddings],
             groups=groups,
             layout=layout,
-            use_bias=False,
+            use_bias=use_bias,
             in_channels=in_channels,
         )
         self.input_layout = self.output_layout = layout
+        self._zeros = [after - before for before, after in paddings]
+        self._weight_shape = self.weight.shape
+        self._kwargs['kernel'] = tuple(kernel_size + zeros for zeros in self._zeros)
+
+    def hybrid_forward(self, F, x, weight, bias=None):
+        return super().hybrid_forward(F, x, self._extended(F, weight), bias)
+
+    def _extended(self, F, weight):
+        """Return the weight with zeros before its height and width, if it needs them."""
+        rows, columns = self._zeros
+        if not (rows or columns):
+            return weight
+        if self._kwargs['layout'] == 'NCHW':
+            return F.Pad(weight, mode='constant', pad_width=(0, 0, 0, 0, rows, 0, columns, 0))
+        # MXNet pads only the last two axes.
+        channels, height, width, inputs = self._weight_shape
+        weight = F.reshape(weight, (channels, 1, height, width * inputs))
+        weight = F.Pad(weight, mode='constant', pad_width=(0, 0, 0, 0, rows, 0, columns * inputs, 0))
+        return F.reshape(weight, (channels, height + rows, width + columns, inputs))
 
 
-class ReLU(nn.HybridBlock):
+class Activation(nn.HybridBlock):
+    """Applies a function of (operators, array) to each value."""
+
     input_layout = output_layout = None
 
+    def __init__(self, function):
+        super().__init__()
+        self._function = function
+
     def hybrid_forward(self, F, x):
-        return relu(F, x)
+        return self._function(F, x)
+
+
+class DropConnect(nn.HybridBlock):
+    """In training, replaces some examples by 0, and divides the others by the share of examples that are kept.
+
+    Also called stochastic depth: Huang et al. (arXiv:1603.09382).
+
+    Args:
+        rate: the probability of 0.
+    """
+
+    input_layout = output_layout = None
+
+    def __init__(self, rate):
+        super().__init__()
+        self._rate = rate
+
+    def hybrid_forward(self, F, x):
+        return F.Dropout(x, p=self._rate, axes=(1, 2, 3), cudnn_off=True) if self._rate else x
 
 
 class Pooling(nn.HybridBlock):
@@ -120,10 +184,19 @@ class CuDNNBatchNormReLU(BatchNorm):
 
 
 class BatchNormAddReLU(BatchNorm):
-    """Batch normalization, adding the residual, then ReLU, as separate operators. Called with `(x, residual)`."""
+    """Batch normalization, adding the residual, then ReLU, as separate operators. Called with `(x, residual)`.
+
+    Args:
+        drop_connect: the rate of `DropConnect` between batch normalization and addition.
+    """
+
+    def __init__(self, channels, layout, drop_connect=0, **settings):
+        super().__init__(channels, layout, **settings)
+        self._drop_connect = DropConnect(drop_connect)
 
     def hybrid_forward(self, F, x, residual, gamma, beta, running_mean, running_var):
-        return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var) + residual)
+        normalized = super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
+        return relu(F, self._drop_connect(normalized) + residual)
 
 
 class CuDNNBatchNormAddReLU(BatchNorm):
@@ -188,6 +261,7 @@ class LayerKit:
         conv_layout, batchnorm_layout, pooling_layout: 'NCHW' or 'NHWC'.
         batchnorm_eps: added to the variance.
         batchnorm_mom: the share of the old running statistics that each step keeps.
+        drop_connect: the rate at which `DropConnect` would drop a branch behind the last block.
         fuse_bn_relu, fuse_bn_add_relu: use fused operators if MXNet has them.
     """
 
@@ -199,6 +273,7 @@ class LayerKit:
         pooling_layout,
         batchnorm_eps,
         batchnorm_mom,
+        drop_connect,
         fuse_bn_relu,
         fuse_bn_add_relu,
     ):
@@ -209,16 +284,17 @@ class LayerKit:
             'epsilon': batchnorm_eps,
             'momentum': batchnorm_mom,
         }
+        self._drop_connect = drop_connect
         fused = find_fused_layers(device)
         self._norm_relu = choose_layer(fuse_bn_relu, fused.norm_relu, BatchNormReLU, '--fuse-bn-relu')
         self._norm_add_relu = choose_layer(
             fuse_bn_add_relu, fused.norm_add_relu, BatchNormAddReLU, '--fuse-bn-add-relu'
         )
 
-    def conv(self, in_channels, channels, kernel_size, stride=1, padding=None, groups=1):
-        """Return a convolution. By default, the padding keeps the height and width at stride 1."""
-        padding = kernel_size // 2 if padding is None else padding
-        return Convolution(in_channels, channels, kernel_size, stride, padding, groups, self.conv_layout)
+    def conv(self, in_channels, channels, kernel_size, stride=1, paddings=None, groups=1, use_bias=False):
+        """Return a `Convolution`. By default, the padding keeps the height and width at stride 1."""
+        paddings = [(kernel_size // 2, kernel_size // 2)] * 2 if paddings is None else paddings
+        return Convolution(in_channels, channels, kernel_size, stride, paddings, groups, use_bias, self.conv_layout)
 
     def separable_conv(self, in_channels, channels):
         """Return a 3x3 depthwise convolution followed by a 1x1 convolution."""
@@ -228,7 +304,24 @@ class LayerKit:
         )
 
     def relu(self):
-        return ReLU()
+        return Activation(relu)
+
+    def relu6(self):
+        return Activation(relu6)
+
+    def sigmoid(self):
+        return Activation(sigmoid)
+
+    def swish(self):
+        return Activation(swish)
+
+    def drop_connect(self, depth):
+        """Return a layer for the end of a block's branch, before the shortcut is added.
+
+        Args:
+            depth: where the block is, from 0 for the first one to nearly 1 for the last. The rate grows with it.
+        """
+        return DropConnect(self._drop_connect * depth)
 
     def norm(self, channels, **settings):
         return BatchNorm(channels, **self._norm_settings, **settings)
@@ -240,7 +333,12 @@ class LayerKit:
         layer = self._norm_relu if is_fusible else BatchNormReLU
         return layer(channels, **self._norm_settings)
 
-    def norm_add_relu(self, channels, **settings):
+    def norm_add_relu(self, channels, depth, **settings):
+        """Return batch normalization, `drop_connect(depth)`, addition and ReLU."""
+        if self._drop_connect:
+            # The fused operator has no place for it.
+            settings['drop_connect'] = self._drop_connect * depth
+            return BatchNormAddReLU(channels, **self._norm_settings, **settings)
         return self._norm_add_relu(channels, **self._norm_settings, **settings)
 
     def max_pool(self, size, stride, padding):

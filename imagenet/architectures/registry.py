@@ -9,33 +9,119 @@ from collections import namedtuple
 BASIC_DEPTHS = (10, 18, 34)
 BOTTLENECK_DEPTHS = (50, 101, 152)
 RESNET_DEPTHS = (*BASIC_DEPTHS, *BOTTLENECK_DEPTHS)
+IMAGE_SHAPE = (3, 224, 224)
+PADDINGS = ('symmetric', 'same')
 
-# family, function: the file, and its function of (kit, input channels, sizes by name) and `settings`. It returns the
+# The options of a network if neither the user nor the checkpoint gives them, and the architecture has no own values.
+DEFAULTS = {
+    'num_layers': 50,
+    'num_groups': 32,
+    'padding': 'symmetric',
+    'batchnorm_eps': 1e-5,
+    'batchnorm_mom': 0.9,
+    'drop_connect': 0.0,
+    'dropout': 0.0,
+}
+
+# family, function: the file, and its function of (kit, image shape, own options by name) and `settings`. It returns the
 # list of features and their number of channels.
-# sizes: the options that it takes, of --num-layers and --num-groups.
+# initializer: the function in initialization.py that draws the initial weights.
+# own_options: the options that it takes, of --num-layers, --num-groups and --padding.
 # depths: the allowed --num-layers.
 # least_size: the smallest height and width at which strides and unpadded convolutions leave at least one pixel.
-Architecture = namedtuple('Architecture', 'family function settings sizes depths least_size')
-RESNET, RESNEXT = ('num_layers',), ('num_layers', 'num_groups')
+# defaults, image_defaults: values of left out options, if they are not those of `DEFAULTS`, or of data.py.
+Architecture = namedtuple(
+    'Architecture',
+    'family function settings initializer own_options depths least_size defaults image_defaults',
+    defaults=({}, {}),
+)
+
+
+def resnet(stride_on_3x3):
+    settings = {'stride_on_3x3': stride_on_3x3}
+    return Architecture('resnet', 'resnet_features', settings, 'he_fan_in', ('num_layers',), RESNET_DEPTHS, 1)
+
+
+def resnext(stride_on_3x3):
+    settings, options = {'stride_on_3x3': stride_on_3x3}, ('num_layers', 'num_groups')
+    return Architecture('resnet', 'resnext_features', settings, 'he_fan_in', options, BOTTLENECK_DEPTHS, 1)
+
+
+def xception(stem_padding, least_size):
+    settings = {'stem_padding': stem_padding}
+    return Architecture('xception', 'xception_features', settings, 'he_fan_in', (), (), least_size)
+
+
+# How a variant multiplies the channels and the blocks of the smallest one, the height and width of the images that it
+# is made for, and its dropout. EfficientNet: Tan and Le (arXiv:1905.11946); the values are those of the authors' code.
+Scaling = namedtuple('Scaling', 'width depth resolution dropout')
+EFFICIENTNETS = {
+    'b0': Scaling(1.0, 1.0, 224, 0.2),
+    'b1': Scaling(1.0, 1.1, 240, 0.2),
+    'b2': Scaling(1.1, 1.2, 260, 0.3),
+    'b3': Scaling(1.2, 1.4, 300, 0.3),
+    'b4': Scaling(1.4, 1.8, 380, 0.4),
+    'b5': Scaling(1.6, 2.2, 456, 0.4),
+    'b6': Scaling(1.8, 2.6, 528, 0.5),
+    'b7': Scaling(2.0, 3.1, 600, 0.5),
+}
+EFFICIENTNETS_LITE = {
+    'lite0': Scaling(1.0, 1.0, 224, 0.2),
+    'lite1': Scaling(1.0, 1.1, 240, 0.2),
+    'lite2': Scaling(1.1, 1.2, 260, 0.3),
+    'lite3': Scaling(1.2, 1.4, 280, 0.3),
+    'lite4': Scaling(1.4, 1.8, 300, 0.3),
+}
+LITE_INPUT = {'rgb_mean': (127.0,) * 3, 'rgb_std': (128.0,) * 3}
+CROP_FRACTION = 0.875
+
+
+def efficientnet(function, scaling, **image_defaults):
+    settings = {'width': scaling.width, 'depth': scaling.depth}
+    defaults = {'batchnorm_eps': 1e-3, 'batchnorm_mom': 0.99, 'drop_connect': 0.2, 'dropout': scaling.dropout}
+    image_defaults = {
+        'image_shape': (3, scaling.resolution, scaling.resolution),
+        'data_val_resize': int(scaling.resolution / CROP_FRACTION),
+        **image_defaults,
+    }
+    return Architecture('efficientnet', function, settings, 'fan_out', ('padding',), (), 1, defaults, image_defaults)
+
+
 ARCHITECTURES = {
-    'resnetv1': Architecture('resnet', 'resnet_features', {'stride_on_3x3': False}, RESNET, RESNET_DEPTHS, 1),
-    'resnetv15': Architecture('resnet', 'resnet_features', {'stride_on_3x3': True}, RESNET, RESNET_DEPTHS, 1),
-    'resnextv1': Architecture('resnet', 'resnext_features', {'stride_on_3x3': False}, RESNEXT, BOTTLENECK_DEPTHS, 1),
-    'resnextv15': Architecture('resnet', 'resnext_features', {'stride_on_3x3': True}, RESNEXT, BOTTLENECK_DEPTHS, 1),
-    'xception': Architecture('xception', 'xception_features', {'stem_padding': 0}, (), (), 7),
-    'xception_padded': Architecture('xception', 'xception_features', {'stem_padding': 1}, (), (), 1),
+    'resnetv1': resnet(stride_on_3x3=False),
+    'resnetv15': resnet(stride_on_3x3=True),
+    'resnextv1': resnext(stride_on_3x3=False),
+    'resnextv15': resnext(stride_on_3x3=True),
+    'xception': xception(stem_padding=0, least_size=7),
+    'xception_padded': xception(stem_padding=1, least_size=1),
+    **{f'efficientnet_{name}': efficientnet('b_features', scaling) for name, scaling in EFFICIENTNETS.items()},
+    **{
+        f'efficientnet_{name}': efficientnet('lite_features', scaling, **LITE_INPUT)
+        for name, scaling in EFFICIENTNETS_LITE.items()
+    },
 }
 
 
-def make_features(arch, layers, input_channels, **sizes):
+def make_features(arch, layers, image_shape, **options):
     """Return the features of an architecture as a list of layers, and their number of channels.
 
     Args:
         layers: a `LayerKit`.
-        sizes: `num_layers` and `num_groups`; those that the architecture does not have are ignored.
+        image_shape: `(C, H, W)`, regardless of the layout.
+        options: `num_layers`, `num_groups` and `padding`; those that the architecture does not take are ignored.
     """
     architecture = ARCHITECTURES[arch]
     family = importlib.import_module(f'imagenet.architectures.{architecture.family}')
     function = getattr(family, architecture.function)
-    own_sizes = {name: sizes[name] for name in architecture.sizes}
-    return function(layers, input_channels, **own_sizes, **architecture.settings)
+    own_options = {name: options[name] for name in architecture.own_options}
+    return function(layers, image_shape, **own_options, **architecture.settings)
+
+
+def default_options(arch):
+    """Return the values of a network's options that are left out, by name."""
+    return {**DEFAULTS, **ARCHITECTURES[arch].defaults}
+
+
+def default_image_shape(arch):
+    """Return `(C, H, W)` of the images that an architecture is made for."""
+    return ARCHITECTURES[arch].image_defaults.get('image_shape', IMAGE_SHAPE)

@@ -13,11 +13,11 @@ from imagenet.runtime.compat import mx
 class ResidualBlock(mx.gluon.HybridBlock):
     """relu(BN(body(x)) + shortcut(x)); the shortcut is a projection if the shape changes, else x itself."""
 
-    def __init__(self, layers, body, in_channels, channels, stride):
+    def __init__(self, layers, body, in_channels, channels, stride, depth):
         super().__init__()
         self.input_layout = self.output_layout = layout = layers.batchnorm_layout
         self.body = layers.sequential(*body, input_layout=layout, output_layout=layout)
-        self.bn_add_relu = layers.norm_add_relu(channels, gamma_initializer='zeros')
+        self.bn_add_relu = layers.norm_add_relu(channels, depth, gamma_initializer='zeros')
         self.downsample = layers.projection(in_channels, channels, stride)
 
     def hybrid_forward(self, F, x):
@@ -56,37 +56,36 @@ BOTTLENECK_CHANNELS = (256, 512, 1024, 2048)
 STEM_CHANNELS = 64
 
 
-def residual_features(layers, input_channels, make_body, blocks_per_stage, stage_channels):
+def residual_features(layers, image_shape, make_body, blocks_per_stage, stage_channels):
     """Return the stem, four stages of residual blocks and the pooling as a list, and the number of output channels."""
     features = [
-        layers.conv(input_channels, STEM_CHANNELS, 7, 2),
+        layers.conv(image_shape[0], STEM_CHANNELS, 7, 2),
         layers.norm_relu(STEM_CHANNELS),
         layers.max_pool(3, 2, 1),
     ]
-    in_channels = STEM_CHANNELS
+    in_channels, index, total = STEM_CHANNELS, 0, sum(blocks_per_stage)
     for stage, (num_blocks, channels) in enumerate(zip(blocks_per_stage, stage_channels)):
         blocks = []
-        for index in range(num_blocks):
-            stride = 2 if index == 0 and stage > 0 else 1
+        for stride in (1 if stage == 0 else 2, *(1,) * (num_blocks - 1)):
             body = make_body(layers, in_channels, channels, stride)
-            blocks.append(ResidualBlock(layers, body, in_channels, channels, stride))
-            in_channels = channels
+            blocks.append(ResidualBlock(layers, body, in_channels, channels, stride, index / total))
+            in_channels, index = channels, index + 1
         features.append(layers.sequential(*blocks))
     features.append(layers.global_average_pool())
     return features, in_channels
 
 
-def resnet_features(layers, input_channels, num_layers, stride_on_3x3):
+def resnet_features(layers, image_shape, num_layers, stride_on_3x3):
     if num_layers in BASIC_DEPTHS:
-        return residual_features(layers, input_channels, basic_body, BLOCKS_PER_STAGE[num_layers], BASIC_CHANNELS)
+        return residual_features(layers, image_shape, basic_body, BLOCKS_PER_STAGE[num_layers], BASIC_CHANNELS)
 
     def make_body(layers, in_channels, channels, stride):
         return bottleneck_body(layers, in_channels, channels, stride, channels // 4, stride_on_3x3)
 
-    return residual_features(layers, input_channels, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)
+    return residual_features(layers, image_shape, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)
 
 
-def resnext_features(layers, input_channels, num_layers, num_groups, stride_on_3x3, **_):
+def resnext_features(layers, image_shape, num_layers, num_groups, stride_on_3x3, **_):
     """Return the features of a ResNeXt and their number of channels.
 
     The first stage has groups of 4 channels ("32x4d" for 32 groups); each further stage doubles the channels per group.
@@ -96,4 +95,4 @@ def resnext_features(layers, input_channels, num_layers, num_groups, stride_on_3
         width = channels // 64 * num_groups
         return bottleneck_body(layers, in_channels, channels, stride, width, stride_on_3x3, num_groups)
 
-    return residual_features(layers, input_channels, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)
+    return residual_features(layers, image_shape, make_body, BLOCKS_PER_STAGE[num_layers], BOTTLENECK_CHANNELS)

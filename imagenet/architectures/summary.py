@@ -9,6 +9,8 @@ from tabulate import tabulate
 from imagenet.checkpoints.parameters import named_parameters
 from imagenet.runtime.compat import mx
 
+# The operators that pad the weight of a convolution.
+PADDING = ('Pad', 'Reshape')
 SummaryRow = namedtuple('SummaryRow', 'name operator output_shape parameters multiply_adds')
 
 
@@ -28,8 +30,9 @@ def layer_table(net, image_shape):
     nodes = json.loads(internals.tojson())['nodes']
     rows = []
     for node in nodes:
-        params = [nodes[index]['name'] for index, *_ in node['inputs'] if nodes[index]['name'] in canonical]
-        if not params and node['op'] != 'Pooling':
+        sources = [_behind_padding(nodes, index)['name'] for index, *_ in node['inputs']]
+        params = [name for name in sources if name in canonical]
+        if node['op'] in PADDING or not (params or node['op'] == 'Pooling'):
             continue
         output_shape = next(
             shapes[name] for name in (f'{node["name"]}_output', f'{node["name"]}_output0') if name in shapes
@@ -42,6 +45,13 @@ def layer_table(net, image_shape):
         parameters = sum(sizes.get(param, 0) for param in params)
         rows.append(SummaryRow(name, node['op'], output_shape, parameters, multiply_adds))
     return rows
+
+
+def _behind_padding(nodes, index):
+    """Return the node at an index, or the weight that is padded there."""
+    while nodes[index]['op'] in PADDING:
+        index = nodes[index]['inputs'][0][0]
+    return nodes[index]
 
 
 def format_layer_table(rows):

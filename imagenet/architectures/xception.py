@@ -11,14 +11,15 @@ from imagenet.runtime.compat import mx
 class XceptionBlock(mx.gluon.HybridBlock):
     """body(x) + shortcut(x); the shortcut is a projection if the shape changes, else x itself."""
 
-    def __init__(self, layers, body, in_channels, channels, stride):
+    def __init__(self, layers, body, in_channels, channels, stride, depth):
         super().__init__()
         self.input_layout = self.output_layout = layout = layers.batchnorm_layout
         self.body = layers.sequential(*body, input_layout=layout, output_layout=layout)
         self.shortcut = layers.projection(in_channels, channels, stride)
+        self._drop_connect = layers.drop_connect(depth)
 
     def hybrid_forward(self, F, x):
-        return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
+        return self._drop_connect(self.body(x)) + (x if self.shortcut is None else self.shortcut(x))
 
 
 # An Xception block: the output channels of its separable convolutions, its stride, and whether it starts with a ReLU. A
@@ -34,7 +35,7 @@ XCEPTION_TABLE = (
 XCEPTION_EXIT_CHANNELS = (1536, 2048)
 
 
-def xception_block(layers, in_channels, row):
+def xception_block(layers, in_channels, row, depth):
     body = [layers.relu()] if row.starts_with_relu else []
     channels_before = in_channels
     for channels in row.channels[:-1]:
@@ -44,19 +45,20 @@ def xception_block(layers, in_channels, row):
     body += [layers.separable_conv(channels_before, channels), layers.norm(channels, gamma_initializer='zeros')]
     if row.stride != 1:
         body.append(layers.max_pool(3, row.stride, 1))
-    return XceptionBlock(layers, body, in_channels, channels, row.stride)
+    return XceptionBlock(layers, body, in_channels, channels, row.stride, depth)
 
 
-def xception_features(layers, input_channels, stem_padding):
+def xception_features(layers, image_shape, stem_padding):
+    stem_paddings = [(stem_padding, stem_padding)] * 2
     features = [
-        layers.conv(input_channels, 32, 3, 2, padding=stem_padding),
+        layers.conv(image_shape[0], 32, 3, 2, stem_paddings),
         layers.norm_relu(32),
-        layers.conv(32, 64, 3, padding=stem_padding),
+        layers.conv(32, 64, 3, paddings=stem_paddings),
         layers.norm_relu(64),
     ]
     in_channels = 64
-    for row in XCEPTION_TABLE:
-        features.append(xception_block(layers, in_channels, row))
+    for index, row in enumerate(XCEPTION_TABLE):
+        features.append(xception_block(layers, in_channels, row, index / len(XCEPTION_TABLE)))
         in_channels = row.channels[-1]
     for channels in XCEPTION_EXIT_CHANNELS:
         features += [layers.separable_conv(in_channels, channels), layers.norm_relu(channels)]

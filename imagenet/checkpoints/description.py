@@ -7,11 +7,12 @@ from imagenet.common.errors import UserError
 from imagenet.common.options import as_text, option_name
 
 # With other values of these options, the parameters would compute another function.
-FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'batchnorm_eps')
+FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'padding', 'batchnorm_eps')
 # A network can also be applied to images that are prepared in another way than those that it was trained for.
 INPUT_OPTIONS = ('image_shape', 'data_val_resize', 'interpolation', 'rgb_mean', 'rgb_std')
-# That of all versions that do not record it.
+# Those of all versions that do not record them.
 INTERPOLATION_BEFORE = 'linear'
+PADDING_BEFORE = 'symmetric'
 # Values of --arch that also stand for a variant, which the file then chooses.
 VARIANTS = {'xception': ('xception_padded',)}
 

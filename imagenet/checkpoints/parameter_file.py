@@ -8,10 +8,11 @@ All numbers are little-endian.
 """
 
 import math
-import os
 import struct
 
 import numpy as np
+
+from imagenet.checkpoints.bounded_reader import BoundedReader
 
 # kMXAPINDArrayListMagic
 MAGIC = struct.pack('<Q', 0x112)
@@ -35,7 +36,7 @@ def read_named_arrays(file):
     Raises:
         ValueError: the file is damaged; the message gives the reason.
     """
-    reader = _Reader(file)
+    reader = BoundedReader(file)
     reader.bytes(RESERVED_BYTES)
     arrays = [_read_array(reader) for _ in range(reader.number('Q'))]
     names = [_read_name(reader) for _ in range(reader.number('Q'))]
@@ -44,26 +45,6 @@ def read_named_arrays(file):
     if len(set(names)) < len(names):
         raise ValueError('two arrays of the same name')
     return dict(zip(names, arrays))
-
-
-class _Reader:
-    """Reads from a file, and never more than it has."""
-
-    def __init__(self, file):
-        self._file = file
-        self._size = os.fstat(file.fileno()).st_size
-
-    def bytes(self, count):
-        position = self._file.tell()
-        if count > self._size - position:
-            raise ValueError(f'{count} bytes at byte {position}, but the file has {self._size}')
-        return self._file.read(count)
-
-    def numbers(self, kind, count):
-        return struct.unpack(f'<{count}{kind}', self.bytes(count * struct.calcsize(f'<{kind}')))
-
-    def number(self, kind):
-        return self.numbers(kind, 1)[0]
 
 
 def _read_array(reader):

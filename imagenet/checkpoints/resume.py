@@ -16,7 +16,7 @@ REMEMBERED_OPTIONS = {
     *FIXED_OPTIONS,
     *('batch_size', 'num_epochs', 'lr', 'lr_schedule', 'lr_steps', 'lr_factor', 'warmup_epochs', 'mom', 'wd'),
     *('label_smoothing', 'mixup', 'grad_accum_steps', 'grad_clip_norm', 'data_backend', 'image_shape', 'num_examples'),
-    'interpolation',
+    *('interpolation', 'padding', 'batchnorm_eps', 'batchnorm_mom', 'drop_connect', 'dropout'),
 }
 
 

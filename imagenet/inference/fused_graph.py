@@ -5,6 +5,7 @@ In a fused graph, convolutions include batch norm, addition and ReLU. oneDNN fus
 are the same. An int8 network is a graph with quantized parameters, made by calibration.py.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +77,29 @@ def inference_graph(net, input_shape):
     """Return a float32 network's graph on the variable `data`, and its parameters by their names in the graph.
 
     The graph leaves out operators that cannot run from call to call in oneDNN's own formats: the final cast to float32,
-    and the pooling if small images leave only a single pixel.
+    and the pooling if small images leave only a single pixel. Weights that the network pads are already padded.
     """
     symbol = net(mx.sym.var('data')).get_children()
     pixels = symbol.get_children()[0].get_children()
     _, (shape,), _ = pixels.infer_shape(data=input_shape)
     if shape[2:] == (1, 1):
         symbol = net.output(pixels)
-    return symbol, arrays_in_graph(net)
+    return with_padded_weights(symbol, arrays_in_graph(net))
+
+
+def with_padded_weights(symbol, arrays):
+    """Return a graph without operators that pad a weight, and the arrays with padded weights in their place."""
+    graph = json.loads(symbol.tojson())
+    nodes, arrays, weights = graph['nodes'], dict(arrays), {}
+    for index, node in enumerate(nodes):
+        if node['op'] == 'Pad' and nodes[node['inputs'][0][0]]['name'] in arrays:
+            weights[index] = node['inputs'][0][0]
+            weight = nodes[weights[index]]
+            arrays[weight['name']] = mx.nd.Pad(arrays[weight['name']], **node['attrs'])
+            del weight['attrs']['__shape__']
+    for node in nodes:
+        node['inputs'] = [[weights.get(index, index), *rest] for index, *rest in node['inputs']]
+    return mx.sym.load_json(json.dumps(graph)), arrays
 
 
 def arrays_in_graph(net):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from imagenet.checkpoints.description import PADDING_BEFORE
 from imagenet.checkpoints.parameters import read_arrays
 from imagenet.checkpoints.symbol_file import read_symbol
 from imagenet.common.errors import UserError
@@ -45,11 +46,11 @@ def load_int8(prefix, wanted):
         UserError: its files are missing, damaged or of different networks, or the options describe another network.
     """
     description = read_int8_description(prefix)
-    theirs, ours = description['network'], wanted.as_json()
+    theirs, ours = {'padding': PADDING_BEFORE, **description['network']}, wanted.as_json()
     different = [
         f'{option_name(name)} {as_text(ours[name])} instead of {as_text(theirs[name])}'
         for name in ours
-        if ours[name] != theirs.get(name)
+        if ours[name] != theirs[name]
     ]
     if different:
         raise UserError(f'--load {prefix}: an int8 file of another network: {"; ".join(different)}')

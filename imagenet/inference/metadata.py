@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from imagenet.checkpoints.description import INTERPOLATION_BEFORE
+from imagenet.checkpoints.description import INTERPOLATION_BEFORE, PADDING_BEFORE
 from imagenet.input_pipeline.interpolation import FILTERS
 
 
@@ -14,6 +14,7 @@ class NetworkDescription:
     num_layers: int
     num_groups: int
     num_classes: int
+    padding: str
     batchnorm_eps: float
     image_shape: tuple
     input_layout: str
@@ -54,6 +55,7 @@ def described_options(description):
     network, image = description['network'], description['input']
     graph = {name: value for name, value in network.items() if name != 'input_layout'}
     return {
+        'padding': PADDING_BEFORE,
         **graph,
         'image_shape': tuple(network['image_shape']),
         'data_val_resize': image['shorter_side'],

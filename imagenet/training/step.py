@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
+from imagenet.runtime.seeds import derive_seed
 from imagenet.training.ema import ParameterEMA
 from imagenet.training.loss_scaling import DynamicLossScaling, NoLossScaling
 from imagenet.training.losses import PlainLoss, make_cross_entropy
@@ -11,6 +12,9 @@ from imagenet.training.metrics import make_batch_statistics
 from imagenet.training.mixup import MixupLoss
 from imagenet.training.optimizer import exempt_from_weight_decay
 from imagenet.training.timing import CommunicationTimer
+
+# Number of the random stream of dropout; data loading and mixup use others.
+DROPOUT_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class StepOptions:
     grad_accum_steps: int
     grad_clip_norm: float
     ema_decay: float
+    drop_connect: float
+    dropout: float
     amp: bool
     no_metrics: bool
     seed: int
@@ -74,6 +80,9 @@ class TrainingStep:
         update_in_epoch, batch_of_update = divmod(iteration, self._options.grad_accum_steps)
         if batch_of_update == 0:
             self.communication.begin(update_in_epoch)
+        if self._options.drop_connect or self._options.dropout:
+            # In each step, so that a run that resumes in the middle of an epoch draws the same.
+            mx.random.seed(derive_seed(self._options.seed, DROPOUT_STREAM, epoch, iteration, distributed.rank()))
         running = self._copy_running_statistics() if self._options.amp else None
         outputs = []
         with mx.autograd.record():

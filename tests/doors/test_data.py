@@ -301,26 +301,25 @@ def test_contradicting_options(changes, message):
 
 
 @pytest.mark.parametrize(
-    ('fraction', 'image_shape', 'loaded_shape', 'shorter_side'),
+    ('fraction', 'image_shape', 'default', 'shorter_side'),
     [
-        (0.875, None, None, 256),
-        (0.875, (3, 224, 224), None, 256),
-        (0.9, (3, 299, 299), None, 332),
-        (0.54, (4, 270, 100), None, 500),
+        (0.875, None, (3, 224, 224), 256),
+        (0.9, (3, 299, 299), (3, 224, 224), 332),
+        (0.54, (4, 270, 100), (3, 224, 224), 500),
         (0.8, None, (3, 32, 32), 40),
         (0.8, (3, 64, 64), (3, 32, 32), 80),
-        (1, (3, 224, 200), None, 224),
+        (1, (3, 224, 200), (3, 224, 224), 224),
     ],
 )
-def test_crop_fraction(fraction, image_shape, loaded_shape, shorter_side):
+def test_crop_fraction(fraction, image_shape, default, shorter_side):
     args = make_args(crop_fraction=fraction, image_shape=image_shape, data_val_resize=None)
-    assert data.with_crop_fraction(args, loaded_shape).data_val_resize == shorter_side
+    assert data.with_crop_fraction(args, default).data_val_resize == shorter_side
 
 
 def test_crop_fraction_that_is_too_small():
     args = make_args(crop_fraction=0.01, image_shape=(3, 224, 224))
     with pytest.raises(UserError, match='--crop-fraction 0.01: the shorter side would be 22400 .* at most 8192'):
-        data.with_crop_fraction(args)
+        data.with_crop_fraction(args, (3, 224, 224))
 
 
 @pytest.mark.parametrize(

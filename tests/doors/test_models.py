@@ -96,10 +96,11 @@ def test_logits_equal_the_model_zoo(num_layers):
 class ConvolutionThroughNCHW(layers.Convolution):
     """Computes a GPU's NHWC convolution on a CPU, with the GPU's weights."""
 
-    def hybrid_forward(self, F, x, weight):
+    def hybrid_forward(self, F, x, weight, bias=None):
         settings = {**self._kwargs, 'layout': 'NCHW'}
         to_nchw = {'axes': (0, 3, 1, 2)}
-        result = F.Convolution(F.transpose(x, **to_nchw), F.transpose(weight, **to_nchw), **settings)
+        weight = self._extended(F, weight)
+        result = F.Convolution(F.transpose(x, **to_nchw), F.transpose(weight, **to_nchw), bias, **settings)
         return F.transpose(result, axes=(0, 2, 3, 1))
 
 

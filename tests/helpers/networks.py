@@ -16,6 +16,8 @@ NETWORKS = [
     ('resnextv1', 50),
     ('resnextv15', 50),
     ('xception', 50),
+    ('efficientnet_b0', 50),
+    ('efficientnet_lite0', 50),
 ]
 CHANNELS_LAST = {f'{name}_layout': 'NHWC' for name in ('input', 'conv', 'batchnorm', 'pooling')}
 

@@ -9,19 +9,46 @@ EPSILON = 1e-5
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
+# EfficientNet's stages: stride of the first block, expansion, blocks.
+MBCONV_STAGES = ((1, 1, 1), (2, 6, 2), (2, 6, 2), (2, 6, 3), (1, 6, 3), (2, 6, 4), (1, 6, 1))
+
+
+def pad_as_tensorflow(x, kernel, stride):
+    """Pad images with zeros as for a convolution with padding='SAME' in TensorFlow."""
+    widths = [0, 0, 0, 0]
+    for length in x.shape[2:]:
+        rest = length % stride
+        total = max(kernel - (rest if rest else stride), 0)
+        widths += [total // 2, total - total // 2]
+    return mx.nd.pad(x, mode='constant', pad_width=widths)
+
+
+def relu6(x):
+    return mx.nd.minimum(mx.nd.maximum(x, 0), 6)
+
+
+def swish(x):
+    return x / (1 + mx.nd.exp(-x))
+
+
 class Reference:
     """Evaluates a network in inference mode from canonical arrays by name."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays, padding='symmetric'):
         self.arrays = arrays
+        self.padding = padding
+        self.epsilon = EPSILON
 
     def conv(self, x, name, stride=1, pad=None, groups=1):
         weight = self.arrays[f'{name}.weight']
+        bias = self.arrays.get(f'{name}.bias')
         kernel = weight.shape[2:]
         pad = kernel[0] // 2 if pad is None else pad
+        if self.padding == 'same':
+            x, pad = pad_as_tensorflow(x, kernel[0], stride), 0
         return mx.nd.Convolution(
-            x, weight, kernel=kernel, stride=(stride, stride), pad=(pad, pad), num_filter=weight.shape[0],
-            num_group=groups, no_bias=True,
+            x, weight, bias, kernel=kernel, stride=(stride, stride), pad=(pad, pad), num_filter=weight.shape[0],
+            num_group=groups, no_bias=bias is None,
         )  # fmt: skip
 
     def norm(self, x, name):
@@ -30,7 +57,7 @@ class Reference:
             for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
         )
         return mx.nd.broadcast_add(
-            mx.nd.broadcast_mul(mx.nd.broadcast_sub(x, mean), gamma / mx.nd.sqrt(variance + EPSILON)), beta
+            mx.nd.broadcast_mul(mx.nd.broadcast_sub(x, mean), gamma / mx.nd.sqrt(variance + self.epsilon)), beta
         )
 
     def norm_relu(self, x, name):
@@ -85,7 +112,29 @@ class Reference:
         x = self.norm_relu(self.separable(x, 'features.16'), 'features.17')
         return self.classify(self.norm_relu(self.separable(x, 'features.18'), 'features.19'))
 
+    def efficientnet(self, x, activation):
+        x = activation(self.norm(self.conv(x, 'features.0', 2), 'features.1'))
+        for stage, (first_stride, expansion, blocks) in enumerate(MBCONV_STAGES):
+            for block in range(blocks):
+                body = f'features.{stage + 3}.{block}.body'
+                y, place = x, 0
+                if expansion > 1:
+                    y, place = activation(self.norm(self.conv(y, f'{body}.0'), f'{body}.1')), 3
+                stride = first_stride if block == 0 else 1
+                y = self.norm(self.conv(y, f'{body}.{place}', stride, groups=y.shape[1]), f'{body}.{place + 1}')
+                y, place = activation(y), place + 3
+                if f'{body}.{place}.gate.1.weight' in self.arrays:
+                    means = mx.nd.mean(y, axis=(2, 3), keepdims=True)
+                    gate = self.conv(activation(self.conv(means, f'{body}.{place}.gate.1')), f'{body}.{place}.gate.3')
+                    y, place = mx.nd.broadcast_mul(y, 1 / (1 + mx.nd.exp(-gate))), place + 1
+                y = self.norm(self.conv(y, f'{body}.{place}'), f'{body}.{place + 1}')
+                x = x + y if block > 0 else y
+        return self.classify(activation(self.norm(self.conv(x, 'features.10'), 'features.11')))
+
     def logits(self, x, arch, num_layers=50, num_groups=32):
+        if arch.startswith('efficientnet'):
+            self.epsilon = 1e-3
+            return self.efficientnet(x, relu6 if 'lite' in arch else swish)
         if arch == 'xception':
             return self.xception(x)
         groups = num_groups if arch.startswith('resnext') else 1

@@ -9,13 +9,13 @@ from imagenet.common.options import with_changes, with_defaults
 from imagenet.inference import fused_graph
 from imagenet.inference.fused_graph import example_images, fuse, relative_difference
 from imagenet.runtime.compat import mx
-from models import MODEL_DEFAULTS, allocate, build_unfused, get_model, model_options
+from models import allocate, build_unfused, get_model, model_options
 from train import parse_args
 
 
 def options(path, **changes):
     network = {'num_layers': 18, 'num_classes': 10, 'image_shape': (3, 64, 64), 'input_layout': 'NHWC'}
-    args = with_defaults(parse_args(['--load', str(path), '--fuse-bn-relu', '1']), MODEL_DEFAULTS)
+    args = with_defaults(parse_args(['--load', str(path), '--fuse-bn-relu', '1']), {'arch': 'resnetv15'})
     return with_changes(args, **{**network, **changes})
 
 
@@ -38,6 +38,9 @@ def saved_network(path, **changes):
         {'num_layers': 50},
         {'arch': 'resnextv15', 'num_layers': 50},
         {'arch': 'xception'},
+        {'arch': 'efficientnet_b0'},
+        {'arch': 'efficientnet_b0', 'padding': 'same', 'image_shape': (3, 48, 63)},
+        {'arch': 'efficientnet_lite0', 'padding': 'same'},
         {'conv_layout': 'NHWC', 'batchnorm_layout': 'NHWC', 'pooling_layout': 'NHWC'},
     ],
 )

@@ -8,7 +8,14 @@ from imagenet.inference.metadata import NetworkDescription, describe_input, desc
 from imagenet.input_pipeline.interpolation import FILTERS
 from imagenet.input_pipeline.transforms import EvaluationOptions
 
-GRAPH = {'arch': 'resnetv15', 'num_layers': 10, 'num_groups': 32, 'num_classes': 2, 'batchnorm_eps': 1e-5}
+GRAPH = {
+    'arch': 'efficientnet_b0',
+    'num_layers': 50,
+    'num_groups': 32,
+    'num_classes': 2,
+    'padding': 'same',
+    'batchnorm_eps': 1e-3,
+}
 
 
 def description(interpolation):
@@ -31,7 +38,9 @@ def test_options_come_back(interpolation):
     }
 
 
-def test_network_of_a_version_without_a_choice_of_filters():
+def test_network_of_a_version_without_a_choice_of_filters_and_padding():
     content = description('cubic')
     del content['input']['interpolation']
-    assert described_options(content)['interpolation'] == 'linear'
+    del content['network']['padding']
+    found = described_options(content)
+    assert (found['interpolation'], found['padding']) == ('linear', 'symmetric')

