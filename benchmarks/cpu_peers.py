@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Compares this package with PyTorch, ONNX Runtime and OpenVINO on this machine's CPU, alternately in one run.
 
-    benchmarks/cpu_peers.py [--rounds 3] [--only 'inference, batch 32'] [-o peers.json] [--markdown peers.md]
+    benchmarks/cpu_peers.py [--network efficientnet_b0] [--rounds 3] [--only 'inference, batch 32'] [-o peers.json]
 
-Measures training and inference of ResNet-50 v1.5 at 224 px with the same weights, at batch sizes 32 and 1. This package
-runs as `runner` starts it. Each peer runs in a separate process with all cores, configured as its documentation
-recommends. Before timing, a peer's logits are compared with this package's. The result of a turn is images/s of its
-median step.
+Measures training and inference at 224 px with the same weights, at batch sizes 32 and 1. This package runs as `runner`
+starts it. Each peer runs in a separate process with all cores, configured as its documentation recommends. Before
+timing, a peer's logits are compared with this package's. The result of a turn is images/s of its median step.
 
 The pace of a shared machine may change by a factor of two within minutes. The pace is measured before and after each
 turn, and a turn is repeated if it changes. Results are images/s at the run's median pace.
@@ -44,8 +43,6 @@ LEAST_PYTHON = (3, 11)
 SECONDS_PER_TURN = 1200
 CALIBRATION_IMAGES = 64
 
-# ResNet-50 v1.5 at 224 px has 4.089e9 multiply-adds; the backward pass needs two for each of them.
-OPERATIONS = {'training': 3 * 2 * 4.089e9, 'inference': 2 * 4.089e9}
 # Number of measured steps, after the same number of warm-up steps; multiplied by the speedup of a precision.
 STEPS = {('training', 32): 4, ('training', 1): 20, ('inference', 32): 8, ('inference', 1): 80}
 SPEEDUPS = {'float32': 1, 'bfloat16': 2, 'int8': 4}
@@ -67,7 +64,8 @@ TRAINING = (
     Peer(OURS, 'bfloat16', None, {}, {}),
     Peer('PyTorch, channels-last', 'bfloat16', 'torch training', {'bfloat16': True}, HUGE_PAGES),
     Peer('PyTorch, torch.compile', 'bfloat16', 'torch training', {'form': 'compiled', 'bfloat16': True}, HUGE_PAGES),
-    Peer('sgemm limit', 'float32', 'sgemm', {'operations': OPERATIONS['training']}, {}),
+    # The backward pass has twice as many multiply-adds.
+    Peer('sgemm limit', 'float32', 'sgemm', {'passes': 3}, {}),
 )
 INFERENCE = (
     Peer(OURS, 'float32', None, {}, {}),
@@ -77,7 +75,7 @@ INFERENCE = (
     Peer('PyTorch, torch.compile', 'float32', 'torch inference', {'form': 'compiled'}, HUGE_PAGES),
     Peer('ONNX Runtime', 'float32', 'onnxruntime', {'source': 'onnx'}, {}),
     Peer('OpenVINO', 'float32', 'openvino', {'source': 'onnx', 'file': 'network.onnx'}, {}),
-    Peer('sgemm limit', 'float32', 'sgemm', {'operations': OPERATIONS['inference']}, {}),
+    Peer('sgemm limit', 'float32', 'sgemm', {'passes': 1}, {}),
     Peer(OURS, 'bfloat16', None, {}, {}),
     Peer('PyTorch, torch.compile', 'bfloat16', 'torch inference', {'form': 'compiled', 'bfloat16': True}, HUGE_PAGES),
     Peer(OURS, 'int8', None, {}, {}),
@@ -88,7 +86,7 @@ PEERS = {'training': TRAINING, 'inference': INFERENCE}
 
 # Compares this package with the best of the peers whose names start with one of `names`.
 Ratio = namedtuple('Ratio', 'task batch_size precision names their_precision target')
-RATIOS = (
+RESNET_RATIOS = (
     Ratio('training', 32, 'float32', ('PyTorch',), 'float32', 1.6),
     Ratio('training', 32, 'float32', ('sgemm limit',), 'float32', 0.75),
     Ratio('inference', 32, 'float32', ('PyTorch', 'ONNX Runtime', 'OpenVINO'), 'float32', 1.0),
@@ -97,6 +95,15 @@ RATIOS = (
     Ratio('inference', 32, 'int8', (OURS,), 'float32', 3.5),
     Ratio('inference', 1, 'int8', ('OpenVINO',), 'int8', 1.0),
 )
+EFFICIENTNET_RATIOS = (
+    Ratio('training', 32, 'float32', ('PyTorch, channels-last',), 'float32', 1.0),
+    Ratio('inference', 32, 'float32', ('PyTorch, channels-last',), 'float32', 1.0),
+)
+RATIOS = {
+    'resnetv15': RESNET_RATIOS,
+    'efficientnet_b0': EFFICIENTNET_RATIOS,
+    'efficientnet_lite0': EFFICIENTNET_RATIOS,
+}
 
 
 class FailedError(Exception):
@@ -223,6 +230,7 @@ def measure_ours(case, folder):
         network, difference = calibrate(folder)
     with tempfile.TemporaryDirectory(dir=folder) as workspace:
         command = [RUNNER, '--mode', mode, '--device', 'cpu', '--data-backend', 'synthetic', '--load', network]
+        command += network_options(folder)
         command += ['-b', case.batch_size, '-e', 2, '--benchmark-iters', case.steps]
         command += ['--amp'] if precision == 'bfloat16' else []
         output_of(*command, '--save-frequency', 0, '--workspace', workspace)
@@ -230,12 +238,25 @@ def measure_ours(case, folder):
     return case.batch_size / metrics[f'{mode}.latency_50'][1], difference
 
 
+def network_options(folder):
+    """Return the options of the network that peer_network.py wrote. The peers drop nothing in training."""
+    return ['--arch', json.loads((folder / 'network.json').read_text())['arch'], '--drop-connect', 0, '--dropout', 0]
+
+
 @functools.lru_cache(maxsize=None)
 def calibrate(folder):
     """Return (this package's int8 network, as a value for `--load`, and the difference of its logits)."""
     prefix = folder / 'network'
     command = [RUNNER, '--mode', 'calibrate', '--device', 'cpu', '--data-backend', 'synthetic', '-b', 32, '-o', prefix]
-    command += ['--load', folder / 'network.params', '--calib-images', CALIBRATION_IMAGES, '--calib-mode', 'minmax']
+    command += [
+        *network_options(folder),
+        '--load',
+        folder / 'network.params',
+        '--calib-images',
+        CALIBRATION_IMAGES,
+        '--calib-mode',
+        'minmax',
+    ]
     # Accuracy on random labels is meaningless.
     output_of(*command, '--max-drop', 1, '--benchmark-iters', 1, '--workspace', folder)
     difference = float(output_of(find_python(), BENCHMARKS / 'peer_network.py', folder, '--int8', prefix))
@@ -296,9 +317,9 @@ def best_of(cases, task, batch_size, precision, names):
     return max((case.images_per_gflop for case in found if case.peer.name.startswith(names)), default=math.nan)
 
 
-def compute_ratios(cases):
-    """Yield (what, compared with what, ratio, target) for each of `RATIOS` that was measured."""
-    for task, batch_size, precision, names, their_precision, target in RATIOS:
+def compute_ratios(network, cases):
+    """Yield (what, compared with what, ratio, target) for each of the network's `RATIOS` that was measured."""
+    for task, batch_size, precision, names, their_precision, target in RATIOS[network]:
         ours = best_of(cases, task, batch_size, precision, (OURS,))
         ratio = ours / best_of(cases, task, batch_size, their_precision, names)
         best = 'best of ' if names[0] == 'PyTorch' else ''
@@ -337,24 +358,26 @@ def format_table(headers, rows):
     return '\n'.join(f'| {line} |' for line in lines)
 
 
-def format_results(machine, cases):
+def format_results(network, machine, cases):
     """Return all results as Markdown."""
     versions = ', '.join(' '.join(pair) for pair in machine['versions'].items())
     others = statistics.median([turn.others for case in cases for turn in case.turns] or [0])
     pace = median_pace(cases)
     paces = [turn.gflops for case in cases for turn in case.turns] or [math.nan]
     parts = [
-        f'{machine["cpu"]}, {machine["cores"]} cores, others used {others:.0%} of their time; {versions}. '
+        f'{network}. {machine["cpu"]}, {machine["cores"]} cores, others used {others:.0%} of their time; {versions}. '
         f'Images/s at a pace of {pace:.0f} GFLOP/s; the pace was between {min(paces):.0f} and {max(paces):.0f}.'
     ]
     for (task, batch_size), group in itertools.groupby(cases, lambda case: (case.task, case.batch_size)):
         headers = (f'{task}, batch {batch_size}', 'precision', 'images/s', f'/ {OURS}', 'rounds', 'logits differ')
         parts.append(format_table(headers, speed_rows(list(group), pace)))
-    rows = [(what, whom, f'{ratio:.2f}', f'{target:.2f}') for what, whom, ratio, target in compute_ratios(cases)]
+    rows = [
+        (what, whom, f'{ratio:.2f}', f'{target:.2f}') for what, whom, ratio, target in compute_ratios(network, cases)
+    ]
     return '\n\n'.join([*parts, format_table((OURS, 'compared with', 'ratio', 'target'), rows)]) + '\n'
 
 
-def results_of(machine, rounds, cases):
+def results_of(network, machine, rounds, cases):
     """Return all results for JSON."""
     measured = [
         {
@@ -370,8 +393,8 @@ def results_of(machine, rounds, cases):
         for case in cases
     ]
     names = ('what', 'compared with', 'ratio', 'target')
-    ratios = [dict(zip(names, row)) for row in compute_ratios(cases)]
-    return {**machine, 'rounds': rounds, 'measured': measured, 'ratios': ratios}
+    ratios = [dict(zip(names, row)) for row in compute_ratios(network, cases)]
+    return {'network': network, **machine, 'rounds': rounds, 'measured': measured, 'ratios': ratios}
 
 
 def write_text(path, text):
@@ -380,6 +403,9 @@ def write_text(path, text):
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--network', choices=tuple(RATIOS), default='resnetv15', help='value of --arch (default: %(default)s)'
+    )
     parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     parser.add_argument(
         '--environment', type=Path, metavar='DIR', help="the peers' environment (default: in ~/.cache/imagenet-mxnet)"
@@ -395,17 +421,17 @@ def measure(args, cases, python):
     machine = describe_machine(python)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        output_of(find_python(), BENCHMARKS / 'peer_network.py', folder)
+        output_of(find_python(), BENCHMARKS / 'peer_network.py', folder, '--arch', args.network)
         for turn in range(args.rounds):
             for case in cases:
                 if case.failure is None:
                     case.take_turn(folder, python)
                     print(f'round {turn + 1}/{args.rounds}, {case}: {case.last_turn()}', flush=True)
             if args.output is not None:
-                write_text(args.output, json.dumps(results_of(machine, turn + 1, cases), indent=2) + '\n')
+                write_text(args.output, json.dumps(results_of(args.network, machine, turn + 1, cases), indent=2) + '\n')
             if args.markdown is not None:
-                write_text(args.markdown, format_results(machine, cases))
-    print(f'\n{format_results(machine, cases)}', end='')
+                write_text(args.markdown, format_results(args.network, machine, cases))
+    print(f'\n{format_results(args.network, machine, cases)}', end='')
 
 
 def main():

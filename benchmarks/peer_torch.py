@@ -1,8 +1,10 @@
-"""ResNet-50 v1.5 in PyTorch, with modules arranged to match the canonical parameter names of this package."""
+"""The networks of cpu_peers.py in PyTorch; ResNet-50 has modules arranged to match this package's parameter names."""
 
 import contextlib
+import json
 
 import numpy as np
+import peer_efficientnet
 import torch
 from torch import nn
 
@@ -56,9 +58,16 @@ class ResNet50(nn.Module):
         return self.output(self.features(x).flatten(1))
 
 
+NETWORKS = {
+    'resnetv15': ResNet50,
+    'efficientnet_b0': peer_efficientnet.efficientnet_b0,
+    'efficientnet_lite0': peer_efficientnet.efficientnet_lite0,
+}
+
+
 def load_network(folder):
-    """Return the network with the weights of `network.npz`."""
-    net = ResNet50()
+    """Return the network that `network.json` names, with the weights of `network.npz`."""
+    net = NETWORKS[json.loads((folder / 'network.json').read_text())['arch']]()
     arrays = np.load(folder / 'network.npz')
     state = net.state_dict()
     for name, array in arrays.items():

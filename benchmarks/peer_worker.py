@@ -153,11 +153,11 @@ def take_turn(folder, engine, batch_size, steps, settings):
     return {'ips': images_per_second(step, batch_size, steps), 'difference': difference}
 
 
-def sgemm_limit(operations):
+def sgemm_limit(folder, passes):
     """Return images/s at the speed of the fastest of several large float32 matrix products.
 
     Args:
-        operations: floating-point operations per image.
+        passes: how many times an image takes the network's multiply-adds, of two operations each.
     """
     import torch
 
@@ -167,7 +167,8 @@ def sgemm_limit(operations):
         start = time.perf_counter()
         torch.mm(left, right)
         seconds.append(time.perf_counter() - start)
-    return {'ips': 2 * MATRIX_SIZE**3 / min(seconds) / operations, 'difference': None}
+    multiply_adds = passes * json.loads((folder / 'network.json').read_text())['multiply_adds']
+    return {'ips': MATRIX_SIZE**3 / min(seconds) / multiply_adds, 'difference': None}
 
 
 def pace():
@@ -187,7 +188,7 @@ def main():
     if engine == 'pace':
         result = pace()
     elif engine == 'sgemm':
-        result = sgemm_limit(**settings)
+        result = sgemm_limit(Path(folder), **settings)
     else:
         result = take_turn(Path(folder), engine, int(batch_size), int(steps), settings)
     print(json.dumps(result))

@@ -74,7 +74,8 @@ def _view(tensor, values):
     count = int(np.prod(tensor.shape, dtype=object))
     if not (0 < count <= len(values) and last < len(values)):
         raise ValueError(f'a tensor of shape {tensor.shape} outside its storage')
-    strides = [stride * values.itemsize for stride in tensor.strides]
+    # A stride along a single value can be any number.
+    strides = [stride * values.itemsize if length > 1 else 0 for length, stride in zip(tensor.shape, tensor.strides)]
     return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides, writeable=False)
 
 
