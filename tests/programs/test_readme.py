@@ -45,6 +45,8 @@ SHORTENED = [
     Shortened(('scripts/prepare_dataset.py',), added()),
     Shortened(('scripts/check_dataset.py',), added()),
     Shortened(('scripts/show_batch.py',), added('--num-images', '2', '--image-shape', '3,32,32')),
+    # test_pretrained.py downloads it.
+    Shortened(('scripts/get_pretrained.py',), added('--help')),
     Shortened(('./runner', '--check'), added()),
     Shortened(('./runner',), added('--dry-run')),
     Shortened(('./benchmark.py',), added('-n', '1', '-b', '8', '--dry-run')),

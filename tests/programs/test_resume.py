@@ -49,10 +49,10 @@ def outcome(workspace):
     }
 
 
-@pytest.mark.parametrize('backend', ['mxnet', 'dali-cpu'])
+@pytest.mark.parametrize('options', [('mxnet', '--drop-connect', '0.3', '--dropout', '0.2'), ('dali-cpu',)])
 @pytest.mark.only_on_cpu('the order of additions varies on GPUs')
-def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, backend):
-    options = ('--data-backend', backend)
+def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, tmp_path, options):
+    options = ('--data-backend', *options)
     succeed(*resumable(small_data, tmp_path / 'whole', *options))
     expected = outcome(tmp_path / 'whole')
     assert len(expected[0]['train.loss']) == 4

@@ -1,0 +1,59 @@
+"""EfficientNets do what ResNets do: train, resume, validate, predict, and leave for other programs."""
+
+import json
+
+import pytest
+
+from helpers.commands import assert_user_error, call, succeed
+from imagenet.reporting.report_file import read_report
+
+OPTIONS = ('--image-shape', '3,32,32', '--data-val-resize', '32', '-b', '16', '--seed', '7', '--device', 'cpu')
+
+
+def train(data, workspace, *options):
+    return './runner', *OPTIONS, '--data-root', data, '-e', '2', '-l', '0.2', '--workspace', workspace, *options
+
+
+@pytest.mark.parametrize('options', [('efficientnet_b0', '--padding', 'same'), ('efficientnet_lite0',)])
+def test_from_training_to_export(options, small_data, tmp_path):
+    command = train(small_data, tmp_path, '--arch', *options)
+    output = succeed(*command, '--run-epochs', '1')
+    assert f'{options[0]}, float32' in output
+    assert '1 of 2 epochs are done; the same command resumes it' in output
+    assert '1 of 2 epochs and 0 steps are done' in succeed(*command)
+    trained = read_report(tmp_path / 'report.json')['metrics']
+    best = trained['val.top1'].index(max(trained['val.top1']))
+
+    # The file describes the network: a fused graph computes the same.
+    network, scored = tmp_path / 'model_best.params', tmp_path / 'scored'
+    read = ('--load', network, '--data-root', small_data, '--workspace', scored, '-b', '10', '--device', 'cpu')
+    succeed('./runner', *read, '--mode', 'val')
+    found = read_report(scored / 'report.json')['metrics']
+    assert found['val.loss'][0] == pytest.approx(trained['val.loss'][best], rel=1e-4)
+
+    prefix = tmp_path / 'made'
+    calibrated = succeed(
+        './runner', *read, '--mode', 'calibrate', '--max-drop', '1', '--calib-images', '32', '-o', prefix
+    )
+    assert 'predictions agree' in calibrated
+    described = json.loads((tmp_path / 'made-int8.json').read_text())['network']
+    assert (described['arch'], described['padding']) == (options[0], 'same' if 'same' in options else 'symmetric')
+    image = next((small_data.parent / 'raw' / 'val').rglob('*.jpg'))
+    for load in (network, f'{prefix}-int8'):
+        lines = succeed('./runner', '--load', load, '--mode', 'pred', '--data-pred', image).splitlines()
+        assert len(lines) == 10
+
+    for form in ('symbol', 'onnx'):
+        succeed('./runner', '--load', network, '--mode', 'export', '--format', form, '-o', tmp_path / 'exported')
+    lines = succeed('./runner', '--load', tmp_path / 'exported-0000.params', '--mode', 'pred', '--data-pred', image)
+    assert len(lines.splitlines()) == 10
+
+
+def test_options_that_contradict(small_data, tmp_path):
+    result = call(*train(small_data, tmp_path, '--arch', 'efficientnet_b8'))
+    assert_user_error(result, "--arch: invalid choice: 'efficientnet_b8'")
+    result = call(*train(small_data, tmp_path, '--padding', 'same'))
+    assert_user_error(result, '--padding same: --arch resnetv15 has only symmetric')
+    result = call(*train(small_data, tmp_path, '--drop-connect', '1'))
+    assert_user_error(result, '--drop-connect 1: must be at least 0 and less than 1')
+    assert list(tmp_path.iterdir()) == []
