@@ -61,7 +61,13 @@ def add_data_args(parser):
         '--image-shape',
         type=parse_image_shape,
         help="channels, height and width of the network's input, in this order for every layout; a fourth channel is "
-        f'filled with zeros ({default} 3,224,224)',
+        f"filled with zeros ({default} the architecture's own, or 3,224,224)",
+    )
+    group.add_argument(
+        '--input-channels',
+        type=int,
+        choices=(3, 4),
+        help='the number of channels if --image-shape is left out; `runner` sets 4 if that is faster',
     )
     group.add_argument(
         '--rgb-mean',

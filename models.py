@@ -52,7 +52,11 @@ DEFAULT_ARCH = 'resnetv15'
 def add_model_args(parser):
     group = parser.add_argument_group('Model')
     default = 'default: that of the checkpoint of --load, else'
-    group.add_argument('--arch', choices=tuple(ARCHITECTURES), help=f'({default} {DEFAULT_ARCH})')
+    group.add_argument(
+        '--arch',
+        choices=tuple(ARCHITECTURES),
+        help=f'the network; the name of an EfficientNet includes its variant ({default} {DEFAULT_ARCH})',
+    )
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
         '--num-layers',

@@ -168,7 +168,10 @@ def resolve_args(args):
         raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start only one')
     if args.device == 'gpu':
         check_gpus(max(ranks.local_size(), max(args.gpus) + 1))
+    is_shape_given = args.image_shape is not None
     args, notes = complete_network(args)
+    if args.input_channels is not None and not is_shape_given:
+        args = with_changes(args, image_shape=(args.input_channels, *args.image_shape[1:]))
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)

@@ -59,7 +59,7 @@ def test_gpus_are_asked_nothing():
     expected = {'--dtype': 'float16', '--fuse-bn-relu': '1', '--fuse-bn-add-relu': '1', '--input-layout': 'NCHW'}
     expected.update({f'--{name}-layout': 'NHWC' for name in ('conv', 'batchnorm', 'pooling')})
     assert expected.items() <= options.items()
-    assert options['--image-shape'] == '4,224,224'
+    assert options['--input-channels'] == '4'
     assert {**GPU, **GPU_COMMUNICATION}.items() <= environment.items()
     alone = dry_run('--device', 'gpu')[0]
     assert GPU.items() <= alone.items()
@@ -68,8 +68,8 @@ def test_gpus_are_asked_nothing():
 
 
 def test_form_of_the_network_on_gpus():
-    channels = dry_run('--device', 'gpu', '--data-backend', 'synthetic')[2]['--image-shape']
-    assert channels == '4,224,224'
+    channels = dry_run('--device', 'gpu', '--data-backend', 'synthetic')[2]['--input-channels']
+    assert channels == '4'
     float32 = dry_run('--device', 'gpu', '--dtype', 'float32')[2]
     assert not any('layout' in name or 'fuse' in name for name in float32)
 

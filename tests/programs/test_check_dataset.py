@@ -57,7 +57,7 @@ def test_interrupt(start, tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     shown += read_terminal(master)
-    assert process.returncode == 130
+    assert process.returncode == 130, (output, shown)
     assert output == b''
     assert b'Traceback' not in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ['train.idx', 'train.rec']

