@@ -171,6 +171,18 @@ def test_gpu_graph_computes_the_same(arch, num_layers, batchnorm_layout, monkeyp
     assert relative_difference(net(as_input(images, net)), Reference(arrays).logits(images, arch, num_layers)) < 1e-4
 
 
+def test_gpu_graph_with_same_padding(monkeypatch):
+    """Weights (out, height, width, in) get zeros before their height and width, too."""
+    monkeypatch.setattr(layers, 'Convolution', ConvolutionThroughNCHW)
+    form = {'device': 'gpu', **CHANNELS_LAST, 'image_shape': (4, 75, 64), 'padding': 'same'}
+    net = make(arch='efficientnet_b0', **form)
+    arrays = random_arrays(net)
+    parameters.set_canonical(net, arrays)
+    images = mx.nd.array(np.random.RandomState(1).standard_normal((3, 3, 75, 64)))
+    expected = Reference(arrays, 'same').logits(images, 'efficientnet_b0')
+    assert relative_difference(net(as_input(images, net)), expected) < 1e-4
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
 @pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)
 def test_gpu_graph_infers_shapes_and_types(arch, num_layers, dtype):
