@@ -32,6 +32,8 @@ SETTINGS = {
     'mixup': 0,
     'grad_accum_steps': 1,
     'grad_clip_norm': None,
+    'drop_connect': 0,
+    'dropout': 0,
     'amp': False,
     'no_metrics': False,
     'seed': 0,

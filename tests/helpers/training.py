@@ -14,7 +14,8 @@ def make_args(**changes):
     add_optimization_args(parser)
     args = parser.parse_args([])
     settings = {'lr': 0.1, 'dtype': 'float32', 'seed': 3, 'batch_size': BATCH, 'num_classes': 10, 'no_metrics': False}
-    for name, value in {**settings, **changes}.items():
+    network = {'drop_connect': 0, 'dropout': 0}
+    for name, value in {**settings, **network, **changes}.items():
         setattr(args, name, value)
     return args
 
