@@ -13,9 +13,9 @@ if __name__ == '__main__':
 
 import inspect
 
+from imagenet.architectures.padding import PADDINGS
 from imagenet.architectures.registry import (
     ARCHITECTURES,
-    PADDINGS,
     RESNET_DEPTHS,
     default_image_shape,
     default_options,
@@ -73,7 +73,7 @@ def add_model_args(parser):
     )
     group.add_argument(
         '--padding',
-        choices=PADDINGS,
+        choices=tuple(PADDINGS),
         help='how the convolutions of an EfficientNet pad; same: as TensorFlow does, which weights that were trained '
         f'there need ({default} symmetric)',
     )
@@ -132,8 +132,7 @@ def check_arch(arch):
 
 
 def check_model(arch, num_layers, padding, image_shape):
-    """Raise `UserError` if the network cannot be built."""
-    check_arch(arch)
+    """Raise `UserError` if a network of a known architecture cannot be built."""
     architecture = ARCHITECTURES[arch]
     if architecture.depths and num_layers not in architecture.depths:
         allowed = ', '.join(map(str, architecture.depths))

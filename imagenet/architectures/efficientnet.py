@@ -9,6 +9,7 @@ section 3. Lite: https://github.com/tensorflow/tpu, efficientnet/lite.
 import math
 from collections import namedtuple
 
+from imagenet.architectures.padding import PADDINGS
 from imagenet.runtime.compat import mx
 
 # A stage: its kernel size, the stride of its first block, the expansion of the channels within a block, its channels,
@@ -64,7 +65,7 @@ def features(layers, image_shape, padding, stem_channels, stages, head_channels,
         activation: a function that returns a layer.
         squeeze: as in `MBConv`.
     """
-    padding_of = PADDING_FUNCTIONS[padding]
+    padding_of = PADDINGS[padding]
     input_channels, *size = image_shape
     found = [
         layers.conv(input_channels, stem_channels, 3, 2, [padding_of(length, 3, 2) for length in size]),
@@ -88,19 +89,6 @@ def features(layers, image_shape, padding, stem_channels, stages, head_channels,
 
 def strided(size, stride):
     return [math.ceil(length / stride) for length in size]
-
-
-def symmetric_padding(length, kernel_size, stride):
-    return kernel_size // 2, kernel_size // 2
-
-
-def same_padding(length, kernel_size, stride):
-    """Return TensorFlow's padding 'SAME' before and after an axis of this length."""
-    total = max((math.ceil(length / stride) - 1) * stride + kernel_size - length, 0)
-    return total // 2, total - total // 2
-
-
-PADDING_FUNCTIONS = {'symmetric': symmetric_padding, 'same': same_padding}
 
 
 class MBConv(mx.gluon.HybridBlock):

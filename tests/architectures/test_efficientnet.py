@@ -8,8 +8,8 @@ import pytest
 import models
 from helpers.networks import make, make_initialized, random_arrays, random_images, relative_difference
 from helpers.reference_networks import Reference
-from imagenet.architectures.efficientnet import same_padding
 from imagenet.architectures.layers import DropConnect
+from imagenet.architectures.padding import same_padding
 from imagenet.architectures.registry import EFFICIENTNETS, default_image_shape
 from imagenet.architectures.summary import layer_table
 from imagenet.checkpoints import parameters

@@ -144,7 +144,7 @@ def test_files_of_another_format(torch):
 def test_changed_bytes_never_raise_anything_else(torch):
     content = OrderedDict(weight=tensor(torch, (2, 3, 4), (12, 4, 1)), part=tensor(torch, (2, 2), (4, 1), offset=5))
     intact = file_with(content, ('94', VALUES)).getvalue()
-    random = np.random.RandomState(0)
+    random, refused = np.random.RandomState(0), 0
     for _ in range(3000):
         changed = bytearray(intact)
         for place in random.randint(len(intact) - VALUES.nbytes, size=random.randint(1, 4)):
@@ -152,4 +152,6 @@ def test_changed_bytes_never_raise_anything_else(torch):
         try:
             read_tensors(io.BytesIO(changed))
         except ValueError:
-            continue
+            refused += 1
+    # Some changes, such as another name, leave a file that is well formed.
+    assert 1500 < refused < 3000
