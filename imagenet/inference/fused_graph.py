@@ -48,7 +48,7 @@ def fuse(net, images):
     """
     expected = net(images).asnumpy()
     symbol, arrays = inference_graph(net, images.shape)
-    fused = network_of(symbol.get_backend_symbol('MKLDNN'), arrays)
+    fused = network_of(with_swish_operators(symbol).get_backend_symbol('MKLDNN'), arrays)
     for _ in range(CHECKED_CALLS):
         difference = relative_difference(fused(images).asnumpy(), expected)
     if not difference < TOLERANCE:
@@ -101,6 +101,27 @@ def with_padded_weights(symbol, arrays):
     for node in nodes:
         node['inputs'] = [[weights.get(index, index), *rest] for index, *rest in node['inputs']]
     return mx.sym.load_json(json.dumps(graph)), arrays
+
+
+def with_swish_operators(symbol):
+    """Return a graph that computes each x * sigmoid(x) with one oneDNN operator.
+
+    MXNet's product is not oneDNN's, and would convert both factors to plain memory first, and its result back. oneDNN's
+    backward pass of softrelu multiplies a gradient by the derivative, which is sigmoid(x): with x as the gradient, this
+    is swish. It has no gradient itself, but MXNet asks for one unless it is blocked.
+    """
+    graph = json.loads(symbol.tojson())
+    nodes = graph['nodes']
+    for node in nodes:
+        if node['op'] != 'elemwise_mul':
+            continue
+        x, gate = node['inputs']
+        sigmoid = nodes[gate[0]]
+        if sigmoid['op'] == 'Activation' and sigmoid['attrs']['act_type'] == 'sigmoid' and sigmoid['inputs'] == [x]:
+            # Its inputs are the gradient, the output, which it does not read, and the input.
+            sigmoid.update(op='_backward_Activation', attrs={'act_type': 'softrelu'}, inputs=[x, x, x])
+            node.update(op='BlockGrad', attrs={}, inputs=[gate])
+    return mx.sym.load_json(json.dumps(graph))
 
 
 def arrays_in_graph(net):

@@ -1,5 +1,8 @@
 """fused_graph.py: a fused graph computes the same as the plain network."""
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -7,10 +10,18 @@ from helpers.networks import random_arrays
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.options import with_changes, with_defaults
 from imagenet.inference import fused_graph
-from imagenet.inference.fused_graph import example_images, fuse, relative_difference
+from imagenet.inference.fused_graph import (
+    example_images,
+    fuse,
+    inference_graph,
+    relative_difference,
+    with_swish_operators,
+)
 from imagenet.runtime.compat import mx
 from models import allocate, build_unfused, get_model, model_options
 from train import parse_args
+
+BLOCKS_OF_B0 = 16
 
 
 def options(path, **changes):
@@ -68,3 +79,19 @@ def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypa
     net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
     assert net is None
     assert 'using the plain network' in note
+
+
+def operators(symbol):
+    """Return how often a graph has each operator."""
+    return Counter(node['op'] for node in json.loads(symbol.tojson())['nodes'])
+
+
+def test_swish_is_one_operator(tmp_path):
+    args = options(tmp_path / 'net.params', arch='efficientnet_b0')
+    net = saved_network(args.load.path, arch='efficientnet_b0')
+    symbol, _ = inference_graph(net, (1, 64, 64, 3))
+    assert 'elemwise_mul' in operators(symbol)
+    found = operators(with_swish_operators(symbol))
+    assert 'elemwise_mul' not in found
+    # Squeeze-and-excitation keeps its own.
+    assert found['Activation'] == BLOCKS_OF_B0
