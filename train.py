@@ -27,8 +27,9 @@ from data import (
     with_crop_fraction,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
-from imagenet.architectures.registry import ARCHITECTURES, default_options
-from imagenet.checkpoints.description import complete_options, read_description
+from imagenet.architectures.identification import identify
+from imagenet.architectures.registry import ARCHITECTURES, are_equal, default_options
+from imagenet.checkpoints.description import FileDescription, complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
 from imagenet.checkpoints.resume import (
@@ -205,10 +206,14 @@ def complete_network(args):
     Raises:
         UserError: an option contradicts the file.
     """
-    description = {} if args.load is None else describe_loaded(args.load)
+    file = FileDescription() if args.load is None else describe_loaded(args.load)
+    description = file.known
+    if 'arch' in description and are_equal(args.arch, description['arch'], description.get('num_layers')):
+        description = {**description, 'arch': args.arch}
     arch = args.arch or description.get('arch', DEFAULT_ARCH)
     check_arch(arch)
     defaults = {'arch': arch, **default_options(arch), **INPUT_DEFAULTS, **ARCHITECTURES[arch].image_defaults}
+    defaults.update(file.assumed)
     args = with_crop_fraction(args, description.get('image_shape', defaults['image_shape']))
     if args.image_shape is not None:
         # That of the architecture goes with its own image shape.
@@ -220,8 +225,10 @@ def complete_network(args):
         note = 'without --load, the network has random weights: only its speed is meaningful'
         return with_defaults(args, defaults), [note] if is_scored else []
     changes, notes = complete_options(vars(args), description, args.load)
-    notes += note_of_input(changes, args.load)
+    notes += note_of_input({**file.assumed, **changes}, args.load)
     args = with_defaults(with_changes(args, **changes), defaults)
+    if file.source is not None:
+        notes.append(f'--load {args.load}: a network of {file.source}: {model_name(args.arch, args.num_layers)}')
     if 'arch' not in description:
         notes.append(
             f'--load {args.load} does not describe its network: assuming {model_name(args.arch, args.num_layers)}'
@@ -242,10 +249,10 @@ def note_of_input(changes, source):
 
 
 def describe_loaded(source):
-    """Return what the file of a `LoadedNetwork` says about its network, as `read_description` does."""
+    """Return the `FileDescription` of a `LoadedNetwork`."""
     if source.int8_prefix is not None:
-        return described_options(read_int8_description(source.int8_prefix))
-    return read_description(source.path)
+        return FileDescription(described_options(read_int8_description(source.int8_prefix)))
+    return read_description(source.path, identify)
 
 
 def log_files(args):
@@ -265,7 +272,7 @@ def check_inference_args(args):
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
     if args.mode is Mode.EXPORT:
-        check_export(output_prefix(args), args.format)
+        check_export(output_prefix(args), args.format, args.arch, args.num_layers)
     if args.mode is Mode.CALIBRATE:
         if args.device != 'cpu':
             raise UserError('--mode calibrate: int8 networks run only on a CPU; add --device cpu')
@@ -508,7 +515,7 @@ def print_notes(notes):
 
 
 def class_names(args):
-    own = describe_loaded(args.load).get('classes')
+    own = describe_loaded(args.load).known.get('classes')
     return find_class_names(
         [args.load.path.parent, *data_folders(args.data_train, args.data_val)], args.num_classes, own
     )

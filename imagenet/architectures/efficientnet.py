@@ -33,22 +33,29 @@ CHANNEL_DIVISOR = 8
 
 def b_features(layers, image_shape, padding, width, depth):
     """Return the features of an EfficientNet and their number of channels."""
-    stages = [
-        stage._replace(channels=scaled_channels(stage.channels, width), blocks=math.ceil(depth * stage.blocks))
-        for stage in STAGES
-    ]
+    stages = b_stages(width, depth)
     stem, head = scaled_channels(STEM_CHANNELS, width), scaled_channels(HEAD_CHANNELS, width)
     return features(layers, image_shape, padding, stem, stages, head, layers.swish, SQUEEZE)
 
 
 def lite_features(layers, image_shape, padding, width, depth):
-    """Return the features of an EfficientNet-Lite and their number of channels.
-
-    The stem, the head, and the number of blocks in the first and the last stage stay as they are.
-    """
-    stages = [stage._replace(channels=scaled_channels(stage.channels, width)) for stage in STAGES]
-    stages[1:-1] = [stage._replace(blocks=math.ceil(depth * stage.blocks)) for stage in stages[1:-1]]
+    """Return the features of an EfficientNet-Lite and their number of channels; stem and head are not scaled."""
+    stages = lite_stages(width, depth)
     return features(layers, image_shape, padding, STEM_CHANNELS, stages, HEAD_CHANNELS, layers.relu6, squeeze=None)
+
+
+def b_stages(width, depth):
+    """Return the stages of an EfficientNet."""
+    return [
+        stage._replace(channels=scaled_channels(stage.channels, width), blocks=math.ceil(depth * stage.blocks))
+        for stage in STAGES
+    ]
+
+
+def lite_stages(width, depth):
+    """Return the stages of an EfficientNet-Lite. The first and the last one keep their number of blocks."""
+    stages = [stage._replace(channels=scaled_channels(stage.channels, width)) for stage in STAGES]
+    return [stages[0], *(stage._replace(blocks=math.ceil(depth * stage.blocks)) for stage in stages[1:-1]), stages[-1]]
 
 
 def scaled_channels(channels, width):

@@ -116,6 +116,14 @@ def make_features(arch, layers, image_shape, **options):
     return function(layers, image_shape, **own_options, **architecture.settings)
 
 
+def are_equal(arch, other, num_layers):
+    """Return whether two architectures are the same network at a depth.
+
+    Those that differ in the stride of their bottlenecks are, if they have basic blocks instead.
+    """
+    return arch == other or ({arch, other} == {'resnetv1', 'resnetv15'} and num_layers in BASIC_DEPTHS)
+
+
 def default_options(arch):
     """Return the values of a network's options that are left out, by name."""
     return {**DEFAULTS, **ARCHITECTURES[arch].defaults}

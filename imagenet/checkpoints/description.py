@@ -1,8 +1,10 @@
-"""What a parameter file says about its network, so that `--load` builds the right one."""
+"""What a file of weights says about its network, so that `--load` builds the right one."""
+
+from dataclasses import dataclass, field
 
 from imagenet.checkpoints.importers.nvidia_examples import describe_original
-from imagenet.checkpoints.parameters import read_arrays
-from imagenet.checkpoints.trailer import read_trailer
+from imagenet.checkpoints.importers.sources import recognize
+from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 from imagenet.common.options import as_text, option_name
 
@@ -17,22 +19,47 @@ PADDING_BEFORE = 'symmetric'
 VARIANTS = {'xception': ('xception_padded',)}
 
 
-def read_description(path):
-    """Return what a parameter file says about its network; {} if it says nothing.
+@dataclass(frozen=True)
+class FileDescription:
+    """What a file says about its network.
+
+    Attributes:
+        known: values of `FIXED_OPTIONS` and `INPUT_OPTIONS` by name, and `classes`, the names of the classes.
+        assumed: values of the same options that usually go with such files.
+        source: the package that the file is from; None for this package and its original.
+    """
+
+    known: dict = field(default_factory=dict)
+    assumed: dict = field(default_factory=dict)
+    source: str = None
+
+
+def read_description(path, identify):
+    """Return the `FileDescription` of a file of weights.
 
     Files of the original of this package have no description, but their names show if the network is its Xception.
 
-    Returns:
-        A dict with values of `FIXED_OPTIONS` and `INPUT_OPTIONS` by name, and `classes`, the names of the classes.
+    Args:
+        identify: the function in architectures/identification.py.
 
     Raises:
-        UserError: the file cannot be read, or its description is damaged.
+        UserError: the file cannot be read, is damaged, or is of an unknown source.
     """
-    content = read_trailer(path)
-    if content is None:
-        return describe_original(read_arrays(path))
-    described = {'interpolation': INTERPOLATION_BEFORE, **content}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+    arrays, content = read_weights(path)
+    if content is not None:
+        described = {'interpolation': INTERPOLATION_BEFORE, **content}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+        return FileDescription(values)
+    found = recognize(arrays, path)
+    if found is None:
+        return FileDescription(describe_original(arrays))
+    options = identify(found.weights, found.stride_on_3x3, found.averages_shortcuts)
+    if options is None:
+        raise UserError(
+            f'--load {path}: a network of {found.title}, but no --arch has {len(found.weights.blocks)} blocks of these '
+            'shapes'
+        )
+    return FileDescription({**options, **found.known}, found.assumed(options['arch']), found.title)
 
 
 def complete_options(options, description, path):

@@ -4,15 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagenet.checkpoints.importers.mxnet_symbol import _match_symbol
-from imagenet.checkpoints.importers.nvidia_examples import _canonical_name
-from imagenet.checkpoints.parameters import (
-    array_differences,
-    canonical_shapes,
-    read_arrays,
-    set_canonical,
-    to_canonical,
-)
+from imagenet.checkpoints.importers.mxnet_symbol import is_symbol, match_symbol, without_kinds
+from imagenet.checkpoints.importers.nvidia_examples import canonical_name
+from imagenet.checkpoints.importers.sources import place_arrays, recognize
+from imagenet.checkpoints.parameters import array_differences, canonical_shapes, set_canonical, to_canonical
+from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 
 INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
@@ -46,7 +42,7 @@ def load_parameters(net, path):
     Raises:
         UserError: the file cannot be read, or belongs to another network; the first differences are named.
     """
-    arrays = import_arrays(read_arrays(path), net, path)
+    arrays = import_arrays(read_weights(path).arrays, net, path)
     differences = array_differences(arrays, canonical_shapes(net))
     if differences:
         raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}')
@@ -54,27 +50,29 @@ def load_parameters(net, path):
 
 
 def count_classes(path):
-    """Return the number of classes of a parameter file's network; None if the file does not show it."""
-    matrices = [array for array in read_arrays(path).values() if array.ndim == 2]
+    """Return the number of classes of a file's network; None if the file does not show it."""
+    matrices = [array for array in read_weights(path).arrays.values() if array.ndim == 2]
     return matrices[0].shape[0] if len(matrices) == 1 else None
 
 
 def import_arrays(arrays, net, path):
-    """Return the canonical arrays of a file that this package or its original wrote.
+    """Return the canonical arrays of a file, whichever package wrote it.
 
-    The original's names depend on how a network was built: they may start with `_net.`, a batch norm may be a child of
-    its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may have its own index
-    (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels. A symbol's
-    parameters (`prefix-0000.params`, with `prefix-symbol.json` in the same folder) are matched by their position in the
-    graph.
+    The names of this package's original depend on how a network was built: they may start with `_net.`, a batch norm
+    may be a child of its BN-ReLU (`features.1.0.gamma`, `bn_add_relu.bn.gamma`), and a transpose may have its own index
+    (`features.0.1.weight`). Weights may be (out, height, width, in), float16, and for four input channels.
 
     Arrays that match nothing keep their names and shapes, and `load_parameters` reports them.
     """
     expected = canonical_shapes(net)
-    if all(name.startswith(('arg:', 'aux:')) for name in arrays):
-        renamed = _match_symbol(arrays, net, path)
+    recognized = None if set(arrays) == set(expected) else recognize(arrays, path)
+    if is_symbol(arrays):
+        arrays = without_kinds(arrays)
+        renamed = place_arrays(arrays, recognized, expected) if recognized else match_symbol(arrays, net, path)
+    elif recognized:
+        renamed = place_arrays(arrays, recognized, expected)
     else:
-        renamed = {_canonical_name(name, expected): array for name, array in arrays.items()}
+        renamed = {canonical_name(name, expected): array for name, array in arrays.items()}
     in_layout = {
         layout: {name: to_canonical(name, array, layout) for name, array in renamed.items()}
         for layout in ('NCHW', 'NHWC')

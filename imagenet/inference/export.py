@@ -1,6 +1,7 @@
-"""`--mode export`: writes a checkpoint for other programs, as MXNet's pair of files or ONNX, and checks the result.
+"""`--mode export`: writes a checkpoint for other programs and checks the result.
 
-The network is written in float32, for images `(N, 3, H, W)` with any N, with separate operators, which every MXNet has.
+These are MXNet's pair of files, ONNX, and safetensors, whose weights have the names of torchvision and timm. A network
+is written in float32, for images `(N, 3, H, W)` with any N, with separate operators, which every MXNet has.
 """
 
 import importlib.util
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from imagenet.checkpoints.parameters import write_arrays
-from imagenet.checkpoints.trailer import append_trailer
+from imagenet.architectures.registry import ARCHITECTURES, are_equal
+from imagenet.checkpoints.importers import pytorch_resnet, timm_efficientnet
+from imagenet.checkpoints.loading import import_arrays
+from imagenet.checkpoints.parameters import canonical_arrays, named_parameters, write_arrays
+from imagenet.checkpoints.weight_file import read_weights, write_safetensors
 from imagenet.common.errors import UserError
 from imagenet.common.files import check_new, temporary_folder, write_json
 from imagenet.datasets.records import RecordFile
@@ -30,17 +34,27 @@ def add_export_args(parser):
         '--format',
         choices=tuple(FORMATS),
         default='symbol',
-        help="what --mode export writes: MXNet's symbol and parameters, or ONNX (default: %(default)s)",
+        help="what --mode export writes: MXNet's symbol and parameters, ONNX, or weights under timm's names, which are "
+        "also torchvision's for a ResNet (default: %(default)s)",
     )
     return group
 
 
-def check_export(prefix, format_name):
-    """Raise `UserError` if files exist or cannot be written, or packages are missing."""
+def check_export(prefix, format_name, arch, num_layers):
+    """Raise `UserError` if files exist or cannot be written, packages are missing, or there is no such format of it."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if format_name == 'onnx' and missing:
         raise UserError(f'--format onnx needs {" and ".join(missing)}: pip install -r requirements/onnx.txt')
+    if format_name == 'safetensors' and not has_pytorch_names(arch, num_layers):
+        raise UserError(f'--format safetensors: timm and torchvision have no {arch} with {num_layers} layers')
     check_new(exported_files(prefix, format_name))
+
+
+def has_pytorch_names(arch, num_layers):
+    """Return whether timm computes the same network, given its weights."""
+    architecture = ARCHITECTURES[arch]
+    is_same = architecture.settings.get('stride_on_3x3', True) or are_equal(arch, 'resnetv15', num_layers)
+    return architecture.family in PYTORCH_NAMES and is_same
 
 
 def exported_files(prefix, format_name):
@@ -64,11 +78,8 @@ def export(net, prefix, format_name, images, source, description, options):
     paths = exported_files(prefix, format_name)
     with temporary_folder(paths[0]) as folder:
         *written, about = (folder / path.name for path in paths)
-        FORMATS[format_name].write(net, written, images.shape[1:])
-        for path in written:
-            if path.suffix == '.params':
-                append_trailer(path, options)
-        difference = compare(net, FORMATS[format_name].run(written), images)
+        FORMATS[format_name].write(net, written, images.shape[1:], options)
+        difference = compare(net, FORMATS[format_name].run(written, net), images)
         write_json(about, {**description, 'compared': {'with': source, 'relative_difference': difference}})
         for path in paths:
             (folder / path.name).replace(path)
@@ -107,21 +118,21 @@ def compare(net, run, images):
     return difference
 
 
-def write_symbol(net, paths, image_shape):
+def write_symbol(net, paths, image_shape, options):
     symbol = net(mx.sym.var('data'))
     symbol.save(str(paths[0]))
     # MXNet's files call learned parameters arguments, and running statistics auxiliary.
     kinds = {**dict.fromkeys(symbol.list_arguments(), 'arg'), **dict.fromkeys(symbol.list_auxiliary_states(), 'aux')}
-    write_arrays(paths[1], {f'{kinds[name]}:{name}': array for name, array in arrays_in_graph(net).items()})
+    write_arrays(paths[1], {f'{kinds[name]}:{name}': array for name, array in arrays_in_graph(net).items()}, options)
 
 
-def run_symbol(paths):
+def run_symbol(paths, net):
     arrays = {name.split(':', 1)[1]: array for name, array in mx.nd.load(str(paths[1])).items()}
-    net = network_of(mx.sym.load(str(paths[0])), arrays)
-    return lambda images: net(mx.nd.array(images)).asnumpy()
+    written = network_of(mx.sym.load(str(paths[0])), arrays)
+    return lambda images: written(mx.nd.array(images)).asnumpy()
 
 
-def write_onnx(net, paths, image_shape):
+def write_onnx(net, paths, image_shape, options):
     load_onnx_exporter().export_model(
         net(mx.sym.var('data')),
         arrays_in_graph(net),
@@ -150,18 +161,35 @@ def _make_parameters_constant(path):
     onnx.save(model, str(path))
 
 
-def run_onnx(paths):
+def run_onnx(paths, net):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(paths[0]), providers=['CPUExecutionProvider'])
     return lambda images: session.run(None, {'data': images})[0]
 
 
+def write_pytorch_names(net, paths, image_shape, options):
+    arrays = canonical_arrays(net)
+    names = PYTORCH_NAMES[ARCHITECTURES[options['arch']].family](arrays)
+    write_safetensors(paths[0], {names[name]: array for name, array in arrays.items()}, options)
+
+
+def run_pytorch_names(paths, net):
+    arrays = import_arrays(read_weights(paths[0]).arrays, net, paths[0])
+    in_graph = {param.name: arrays[name] for name, param in named_parameters(net).items()}
+    written = network_of(net(mx.sym.var('data')), in_graph)
+    return lambda images: written(mx.nd.array(images)).asnumpy()
+
+
+# By family of architectures, a function that returns the name of each array in PyTorch's packages.
+PYTORCH_NAMES = {'resnet': pytorch_resnet.pytorch_names, 'efficientnet': timm_efficientnet.pytorch_names}
+
 # endings: of the file names, after the value of `-o`; the last one is the description's.
-# write: a function of (network, paths, image shape).
-# run: a function of paths that returns a function from images to logits.
+# write: a function of (network, paths, image shape, options of the network by name).
+# run: a function of (paths, network) that returns a function from images to logits of what was written.
 Format = namedtuple('Format', 'endings write run')
 FORMATS = {
     'symbol': Format(('-symbol.json', '-0000.params', '-symbol-about.json'), write_symbol, run_symbol),
     'onnx': Format(('.onnx', '-onnx-about.json'), write_onnx, run_onnx),
+    'safetensors': Format(('.safetensors', '-safetensors-about.json'), write_pytorch_names, run_pytorch_names),
 }

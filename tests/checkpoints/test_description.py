@@ -5,6 +5,7 @@ import json
 import pytest
 
 from helpers.networks import make_initialized, random_arrays
+from imagenet.architectures.identification import identify
 from imagenet.checkpoints.description import complete_options, read_description
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_arrays, read_arrays, set_canonical, write_arrays
@@ -34,13 +35,13 @@ def described(tmp_path):
 
 
 def test_description_comes_back(described):
-    assert read_description(described) == {**DESCRIPTION, 'classes': ('Ω', 'b')}
+    assert read_description(described, identify).known == {**DESCRIPTION, 'classes': ('Ω', 'b')}
 
 
 def test_file_of_a_version_without_a_choice_of_filters(tmp_path):
     older = {name: value for name, value in DESCRIPTION.items() if name != 'interpolation'}
     write_arrays(tmp_path / 'net.params', {'output.weight': mx.nd.ones((10, 4))}, older)
-    assert read_description(tmp_path / 'net.params') == {**older, 'interpolation': 'linear'}
+    assert read_description(tmp_path / 'net.params', identify).known == {**older, 'interpolation': 'linear'}
 
 
 def test_other_readers_ignore_the_description(described):
@@ -54,7 +55,7 @@ def test_other_readers_ignore_the_description(described):
 
 def test_file_without_a_description(tmp_path):
     write_arrays(tmp_path / 'net.params', {'output.weight': mx.nd.ones((10, 4))})
-    assert read_description(tmp_path / 'net.params') == {}
+    assert read_description(tmp_path / 'net.params', identify).known == {}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_file_without_a_description(tmp_path):
 def test_damaged_description(described, damage):
     described.write_bytes(damage(described.read_bytes()))
     with pytest.raises(UserError, match=r'net.params: not a description of a network, because it is not JSON'):
-        read_description(described)
+        read_description(described, identify)
 
 
 @pytest.mark.parametrize('content', [[], 'text', 3, {**DESCRIPTION, 'num_layers': 'x'}, {'arch': 'resnetv1'}])
@@ -77,7 +78,7 @@ def test_description_of_another_form(tmp_path, content):
     write_arrays(path, {'output.weight': mx.nd.ones((10, 4))})
     append_trailer(path, content)
     with pytest.raises(UserError, match='net.params: not a description of a network .*; use another checkpoint$'):
-        read_description(path)
+        read_description(path, identify)
 
 
 def test_what_was_left_out_comes_from_the_file():
@@ -127,7 +128,7 @@ def test_xception_of_the_original(tmp_path, arch, prefix):
         names = {name: name.replace('features.1.', 'features.1.0.') for name in names}
     path = tmp_path / 'original.params'
     write_arrays(path, {prefix + names[name]: array for name, array in canonical_arrays(padded).items()})
-    changes, _ = complete_options({**LEFT_OUT, 'arch': arch}, read_description(path), path)
+    changes, _ = complete_options({**LEFT_OUT, 'arch': arch}, read_description(path, identify).known, path)
     net = make_initialized(arch=changes.get('arch', arch), image_shape=(3, 64, 64))
     load_parameters(net, path)
     images = mx.nd.random.normal(shape=(2, 3, 64, 64))

@@ -1,4 +1,4 @@
-"""pytorch_file.py: tensors of old PyTorch files, and files that are damaged or hostile."""
+"""pytorch_file.py: tensors of PyTorch files, and files that are damaged or hostile."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import pickle
 import struct
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -48,7 +49,7 @@ def pickled(content):
 def torch(monkeypatch):
     """Names that the pickles of PyTorch use."""
     torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
-    for name in ('FloatStorage', 'LongStorage', 'StrangeStorage'):
+    for name in ('FloatStorage', 'BFloat16Storage', 'LongStorage', 'StrangeStorage'):
         setattr(torch, name, type(name, (), {'__module__': 'torch'}))
 
     def _rebuild_tensor_v2():
@@ -75,7 +76,19 @@ def file_with(content, *storages, keys=None):
     return io.BytesIO(b''.join(parts))
 
 
-def test_views_of_storages(torch):
+def archive_with(content, *storages, folder='net/', compression=zipfile.ZIP_STORED):
+    """Return a file like that of `torch.save` since version 1.6; storages are (key, array)."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w', compression) as archive:
+        archive.writestr(f'{folder}data.pkl', pickled(content))
+        archive.writestr(f'{folder}version', '3')
+        for key, array in storages:
+            archive.writestr(f'{folder}data/{key}', array.tobytes())
+    return file
+
+
+@pytest.mark.parametrize('write', [file_with, archive_with])
+def test_views_of_storages(torch, write):
     content = OrderedDict(
         weight=tensor(torch, (2, 3, 4), (12, 4, 1)),
         transposed=tensor(torch, (4, 3, 2), (1, 4, 12)),
@@ -84,7 +97,7 @@ def test_views_of_storages(torch):
         column=tensor(torch, (24, 1), (1, 2**100)),
     )
     content._metadata = OrderedDict(version=1)
-    found = read_tensors(file_with(content, ('94', VALUES), ('95', np.array([7]))))
+    found = read_tensors(write(content, ('94', VALUES), ('95', np.array([7]))))
     np.testing.assert_array_equal(found['weight'], VALUES.reshape(2, 3, 4))
     np.testing.assert_array_equal(found['transposed'], VALUES.reshape(2, 3, 4).transpose())
     np.testing.assert_array_equal(found['part'], [[5, 6], [9, 10]])
@@ -93,12 +106,13 @@ def test_views_of_storages(torch):
     assert found['count'].dtype == np.int64
 
 
+@pytest.mark.parametrize('write', [file_with, archive_with])
 @pytest.mark.parametrize('function', [os.mkdir, print, getattr, OrderedDict.fromkeys, pickle.loads])
-def test_nothing_in_a_file_runs(function, tmp_path, torch):
+def test_nothing_in_a_file_runs(function, write, tmp_path, torch):
     path = tmp_path / 'made'
     hostile = Call(function, str(path))
     with pytest.raises(ValueError, match='it would call|an instruction that tensors do not need'):
-        read_tensors(file_with({'weight': tensor(torch, (24,), (1,)), 'other': hostile}, ('94', VALUES)))
+        read_tensors(write({'weight': tensor(torch, (24,), (1,)), 'other': hostile}, ('94', VALUES)))
     assert not path.exists()
 
 
@@ -114,8 +128,8 @@ def test_nothing_in_a_file_runs(function, tmp_path, torch):
         (lambda torch: tensor(torch, (2, 3), (1,)), r'a tensor of shape \(2, 3\) with strides \(1,\)'),
         (lambda torch: tensor(torch, (24,), (1,), kind='StrangeStorage'), 'the unknown type torch.StrangeStorage'),
         (lambda torch: tensor(torch, (24,), (1,), num_values=10**18), 'a storage of another size'),
-        (lambda torch: 90, 'its content is not tensors by name'),
-        (lambda torch: [1, 2], 'its content is not tensors by name'),
+        (lambda torch: 90, 'its storages are not those of its tensors'),
+        (lambda torch: [tensor(torch, (24,), (1,))], 'its content is not tensors by name'),
     ],
 )
 def test_content_that_is_no_tensor(torch, make, message):
@@ -137,13 +151,57 @@ def test_files_of_another_format(torch):
     for content in (pickled(3), b'PK\x03\x04' + bytes(100), b'', bytes(100)):
         with pytest.raises(ValueError):
             read_tensors(io.BytesIO(content))
-    with pytest.raises(ValueError, match='not in the format of PyTorch before 1.6'):
+    with pytest.raises(ValueError, match='not in a format of PyTorch'):
         read_tensors(io.BytesIO(pickled(MAGIC) + pickled(1002)))
 
 
-def test_changed_bytes_never_raise_anything_else(torch):
+@pytest.mark.parametrize('key', ['state_dict', 'model'])
+def test_weights_among_other_things(torch, key):
+    """A training program saves more than the weights; on several devices, names get a prefix."""
+    weights = OrderedDict({'module.conv1.weight': tensor(torch, (24,), (1,))})
+    content = {'epoch': 3, 'optimizer': {'state': {0: {'momentum': tensor(torch, (4,), (1,))}}}, key: weights}
+    found = read_tensors(archive_with(content, ('94', VALUES)))
+    assert list(found) == ['conv1.weight']
+    np.testing.assert_array_equal(found['conv1.weight'], VALUES)
+
+
+def test_bfloat16(torch):
+    content = {'weight': tensor(torch, (2,), (1,), kind='BFloat16Storage', num_values=2)}
+    found = read_tensors(archive_with(content, ('94', np.array([0x3FC0, 0xC000], '<u2'))))
+    np.testing.assert_array_equal(found['weight'], np.array([1.5, -2], np.float32))
+
+
+def test_archives_that_fill_the_memory(torch):
+    content = {'weight': tensor(torch, (24,), (1,))}
+    with pytest.raises(ValueError, match='a compressed archive, which PyTorch does not write'):
+        read_tensors(archive_with(content, ('94', VALUES), compression=zipfile.ZIP_DEFLATED))
+    many = {f'weight{index}': tensor(torch, (24,), (1,)) for index in range(17)}
+    with pytest.raises(ValueError, match='more than 16 tensors share each storage'):
+        read_tensors(archive_with(many, ('94', VALUES)))
+    intact = archive_with(content, ('94', np.zeros(10**5, np.float32))).getvalue()
+    # The last entry of the directory stands for another one, so that both are the same bytes.
+    overlapping = intact.replace(b'net/version', b'net/data/94')
+    with pytest.raises(ValueError):
+        read_tensors(io.BytesIO(overlapping))
+
+
+def test_parts_of_an_archive_that_are_missing(torch):
+    content = {'weight': tensor(torch, (24,), (1,))}
+    with pytest.raises(ValueError, match='a part is missing: .*net/data/94'):
+        read_tensors(archive_with(content))
+    with pytest.raises(ValueError, match='a storage of another size'):
+        read_tensors(archive_with(content, ('94', VALUES[:-1])))
+    with pytest.raises(ValueError, match='an archive without data.pkl'):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, 'w') as archive:
+            archive.writestr('other', b'')
+        read_tensors(file)
+
+
+@pytest.mark.parametrize('write', [file_with, archive_with])
+def test_changed_bytes_never_raise_anything_else(torch, write):
     content = OrderedDict(weight=tensor(torch, (2, 3, 4), (12, 4, 1)), part=tensor(torch, (2, 2), (4, 1), offset=5))
-    intact = file_with(content, ('94', VALUES)).getvalue()
+    intact = write(content, ('94', VALUES)).getvalue()
     random, refused = np.random.RandomState(0), 0
     for _ in range(3000):
         changed = bytearray(intact)

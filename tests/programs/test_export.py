@@ -8,6 +8,10 @@ import onnxruntime
 import pytest
 
 from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
+from helpers.networks import make
+from imagenet.checkpoints.loading import load_parameters
+from imagenet.checkpoints.parameters import canonical_arrays
+from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 from imagenet.inference import export
 from imagenet.input_pipeline.transforms import load_image
@@ -18,7 +22,11 @@ from train import complete_network, parse_args
 
 # Run in one pytest worker, so that shared fixtures are made only once.
 pytestmark = pytest.mark.xdist_group('export')
-ENDINGS = {'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'), 'onnx': ('.onnx', '-onnx-about.json')}
+ENDINGS = {
+    'symbol': ('-symbol.json', '-0000.params', '-symbol-about.json'),
+    'onnx': ('.onnx', '-onnx-about.json'),
+    'safetensors': ('.safetensors', '-safetensors-about.json'),
+}
 
 
 @pytest.fixture(scope='module')
@@ -62,10 +70,23 @@ def test_onnx(exported, images_and_logits):
         assert_same(found, expected[:size])
 
 
-def test_symbol_loads_again(exported, trained, small_data, tmp_path):
+def test_safetensors(exported, trained):
+    """The file has torchvision's names, and the same values to the last bit when it is loaded."""
+    prefix, _ = exported
+    names = set(read_weights(f'{prefix}.safetensors').arrays)
+    assert {'conv1.weight', 'bn1.running_var', 'layer2.0.downsample.0.weight', 'layer4.0.bn2.bias', 'fc.bias'} < names
+    net = make(num_layers=10)
+    load_parameters(net, f'{prefix}.safetensors')
+    found, expected = canonical_arrays(net), read_weights(trained / 'model_best.params').arrays
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name].asnumpy(), expected[name].asnumpy()) for name in expected)
+
+
+@pytest.mark.parametrize('ending', ['-0000.params', '.safetensors'])
+def test_written_file_loads_again(exported, trained, small_data, tmp_path, ending):
     prefix, _ = exported
     accuracies = []
-    for load in (f'{prefix}-0000.params', trained / 'model_best.params'):
+    for load in (f'{prefix}{ending}', trained / 'model_best.params'):
         options = ('--mode', 'val', '--load', load, '--data-root', small_data, '--workspace', tmp_path)
         # The files say which network this is.
         assert 'resnetv15-10' in succeed_here('./runner', *options, '-b', '16')
@@ -84,7 +105,7 @@ def test_what_stands_beside_it(exported):
         assert about['input']['shorter_side'] == 32
         assert (about['input']['interpolation'], about['input']['antialiased']) == ('triangular', True)
         assert about['compared']['relative_difference'] < 1e-4
-    assert len(list(prefix.parent.iterdir())) == 5
+    assert len(list(prefix.parent.iterdir())) == sum(map(len, ENDINGS.values()))
 
 
 def test_without_data(trained, tmp_path):
@@ -115,7 +136,18 @@ def test_bad_input(trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(('arch', 'num_layers'), [('resnetv1', 50), ('resnextv1', 50), ('xception', 50)])
+def test_networks_that_timm_does_not_have(tmp_path, arch, num_layers):
+    with pytest.raises(UserError, match=f'--format safetensors: timm and torchvision have no {arch}'):
+        export.check_export(tmp_path / 'net', 'safetensors', arch, num_layers)
+
+
+@pytest.mark.parametrize(('arch', 'num_layers'), [('resnetv1', 18), ('resnextv15', 50), ('efficientnet_b0', 50)])
+def test_networks_that_timm_has(tmp_path, arch, num_layers):
+    export.check_export(tmp_path / 'net', 'safetensors', arch, num_layers)
+
+
 def test_missing_packages(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='needs onnx and onnxruntime: pip install -r requirements/onnx.txt'):
-        export.check_export(tmp_path / 'net', 'onnx')
+        export.check_export(tmp_path / 'net', 'onnx', 'resnetv15', 50)

@@ -7,6 +7,7 @@ import pytest
 from helpers.commands import SMALL, assert_user_error, call_here, succeed_here
 from imagenet.checkpoints.parameters import read_arrays, write_arrays
 from imagenet.reporting.report_file import read_report
+from imagenet.runtime.compat import mx
 
 # Run in one pytest worker, so that shared fixtures are made only once.
 pytestmark = pytest.mark.xdist_group('export')
@@ -44,7 +45,7 @@ def test_file_knows_the_names_of_its_classes(trained, small_tree, tmp_path):
 
 @pytest.mark.parametrize(
     ('option', 'value', 'found'),
-    [('--arch', 'resnetv1', 'resnetv15'), ('--num-layers', '50', '10'), ('--num-classes', '1000', '10')],
+    [('--arch', 'xception', 'resnetv15'), ('--num-layers', '50', '10'), ('--num-classes', '1000', '10')],
 )
 def test_another_network_is_refused(trained, small_data, tmp_path, option, value, found):
     best = trained / 'model_best.params'
@@ -56,6 +57,33 @@ def test_file_without_a_description(undescribed, trained, small_data, tmp_path):
     found, output = validate(undescribed, small_data, tmp_path, *SMALL)
     assert f'--load {undescribed} does not describe its network: assuming resnetv15-10' in output
     assert found == validate(trained / 'model_best.params', small_data, tmp_path)[0]
+
+
+@pytest.fixture
+def model_zoo(tmp_path):
+    """A file of MXNet's model zoo, of a network of ten classes."""
+    net = mx.gluon.model_zoo.vision.resnet18_v1(classes=10)
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.save_parameters(str(tmp_path / 'resnet18_v1.params'))
+    return tmp_path / 'resnet18_v1.params'
+
+
+def test_file_of_another_package(model_zoo, small_data, tmp_path):
+    size = ('--image-shape', '3,32,32', '--data-val-resize', '32')
+    _, output = validate(model_zoo, small_data, tmp_path, *size)
+    assert f"--load {model_zoo}: a network of MXNet's model zoo or GluonCV: resnetv1-18" in output
+    # Of basic blocks, both are the same network.
+    found, _ = validate(model_zoo, small_data, tmp_path, *size, '--arch', 'resnetv15')
+    assert found == validate(model_zoo, small_data, tmp_path, *size, '--arch', 'resnetv1', '--num-layers', '18')[0]
+
+
+def test_file_of_another_package_for_another_network(model_zoo, small_data):
+    command = ('./runner', '--mode', 'val', '--load', model_zoo, '--data-root', small_data)
+    message = 'parameters of another network: --arch resnextv15 instead of resnetv1; --num-layers 50 instead of 18'
+    assert_user_error(
+        call_here(*command, '--arch', 'resnextv15', '--num-layers', '50'), f'--load {model_zoo}: {message}'
+    )
 
 
 def test_other_images_are_noted(trained, small_data, tmp_path):

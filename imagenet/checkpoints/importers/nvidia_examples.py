@@ -1,7 +1,16 @@
 """Parameter names of NVIDIA's ResNet-50 example for MXNet, the original of this package."""
 
+# What names of this package or its original contain, and no other package's.
+OWN_PARTS = ('.bn_add_relu.', '.shortcut.0.')
 
-def _canonical_name(name, expected):
+
+def is_own(names):
+    """Return whether an array of a file has a name that only this package and its original use."""
+    return any(name.startswith('_net.') or any(part in name for part in OWN_PARTS) for name in names)
+
+
+def canonical_name(name, expected):
+    """Return the canonical name of an array of the original."""
     name = name[len('_net.') :] if name.startswith('_net.') else name
     *place, leaf = name.replace('.bn.', '.').split('.')
     candidates = ('.'.join((*place, leaf)), '.'.join((*place[:-1], leaf)))

@@ -1,15 +1,18 @@
 """Reads the tensors of a PyTorch file without unpickling objects: nothing in the file can run.
 
-The format is that of `torch.save` before version 1.6 (torch/serialization.py, `_legacy_save`): pickles, namely a magic
-number, the format's version, facts about the system that wrote it, the content, and the keys of the storages; then, for
-each storage, the number of its values, and the values. A tensor in the content names a storage, an offset, a shape and
-strides, which may be those of a transposed view.
+There are two formats (torch/serialization.py). That of PyTorch before 1.6 (`_legacy_save`) consists of pickles, namely
+a magic number, the format's version, facts about the system that wrote it, the content, and the keys of the storages;
+then, for each storage, the number of its values, and the values. Since then, a file is an uncompressed ZIP archive
+(`_save`) with the content in `data.pkl` and each storage in `data/KEY`. A tensor in the content names a storage, an
+offset, a shape and strides, which may be those of a transposed view.
 
 A pickle is a program for a stack machine (see Python's pickletools.py). The one here knows the instructions that
 tensors by name need, and none of the functions that a pickle may name is called.
 """
 
+import io
 import struct
+import zipfile
 from collections import namedtuple
 
 import numpy as np
@@ -18,16 +21,24 @@ from imagenet.checkpoints.bounded_reader import BoundedReader
 
 MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
+CONTENT = 'data.pkl'
+# Where training programs put the weights if they save more than these.
+STATES = ('state_dict', 'model', 'model_state_dict', 'net')
+# What networks that were trained on several devices put before each name.
+WRAPPER = 'module.'
 # A large network has 2,000 tensors, and each takes about 60 instructions.
 MOST_INSTRUCTIONS = 1_000_000
 LONGEST_TEXT = 1000
 LONGEST_INTEGER = 16
 MOST_DIMENSIONS = 8
+MOST_VIEWS = 16
+BFLOAT16 = 'bfloat16'
 # Types of storages, in the module `torch`.
 TYPES = {
     'FloatStorage': '<f4',
     'DoubleStorage': '<f8',
     'HalfStorage': '<f2',
+    'BFloat16Storage': BFLOAT16,
     'LongStorage': '<i8',
     'IntStorage': '<i4',
     'ByteStorage': 'u1',
@@ -43,29 +54,94 @@ MARK = object()
 def read_tensors(file):
     """Return the tensors of a binary file, at its beginning, as NumPy arrays by name.
 
+    A file of more than a network's tensors is searched for these (`STATES`).
+
     Raises:
-        ValueError: the file is damaged, or has anything but tensors by name; the message gives the reason.
+        ValueError: the file is damaged, or has anything but tensors, numbers and texts; the message gives the reason.
     """
+    content, values = _read_archive(file) if zipfile.is_zipfile(file) else _read_pickles(file)
+    tensors = _find_tensors(content)
+    arrays = {name: _view(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+    # Copies of many views of a large storage would fill the memory.
+    if sum(array.size for array in arrays.values()) > MOST_VIEWS * sum(map(len, values.values())):
+        raise ValueError(f'more than {MOST_VIEWS} tensors share each storage')
+    return arrays
+
+
+def _read_pickles(file):
+    """Return the content of a file in the old format, and the values of its storages by key."""
+    file.seek(0)
     reader = BoundedReader(file)
-    if read_pickle(reader) != MAGIC or read_pickle(reader) != FORMAT_VERSION:
-        raise ValueError('not in the format of PyTorch before 1.6')
+    if _StackMachine(reader).run() != MAGIC or _StackMachine(reader).run() != FORMAT_VERSION:
+        raise ValueError('not in a format of PyTorch')
     # All systems in use are little-endian.
-    read_pickle(reader)
-    content, keys = read_pickle(reader), read_pickle(reader)
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise ValueError('its content is not tensors by name')
-    storages = {tensor.storage.key: tensor.storage for tensor in content.values()}
-    if not isinstance(keys, list) or keys != sorted(storages):
+    _StackMachine(reader).run()
+    machine = _StackMachine(reader)
+    content, keys = machine.run(), _StackMachine(reader).run()
+    if not isinstance(keys, list) or keys != sorted(machine.storages):
         raise ValueError('its storages are not those of its tensors')
-    values = {key: _read_storage(reader, storages[key]) for key in keys}
-    return {name: _view(tensor, values[tensor.storage.key]) for name, tensor in content.items()}
+    return content, {key: _read_storage(reader, machine.storages[key]) for key in keys}
 
 
 def _read_storage(reader, storage):
     if reader.number('q') != storage.num_values:
         raise ValueError('a storage of another size')
-    dtype = np.dtype(storage.dtype)
-    return np.frombuffer(reader.bytes(storage.num_values * dtype.itemsize), dtype)
+    return as_values(reader.bytes(storage.num_values * value_bytes(storage.dtype)), storage.dtype)
+
+
+def _read_archive(file):
+    """Return the content of a file in the new format, and the values of its storages by key."""
+    size = file.seek(0, io.SEEK_END)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            # Nothing unfolds: a small file cannot fill the memory.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise ValueError('a compressed archive, which PyTorch does not write')
+            if sum(entry.file_size for entry in entries) > size:
+                raise ValueError('an archive whose files overlap')
+            folder = _folder_of_content([entry.filename for entry in entries])
+            machine = _StackMachine(BoundedReader(io.BytesIO(archive.read(f'{folder}{CONTENT}'))))
+            content = machine.run()
+            values = {}
+            for key, storage in machine.storages.items():
+                data = archive.read(f'{folder}data/{key}')
+                if len(data) != storage.num_values * value_bytes(storage.dtype):
+                    raise ValueError('a storage of another size')
+                values[key] = as_values(data, storage.dtype)
+    except KeyError as error:
+        raise ValueError(f'a part is missing: {error.args[0]}') from None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, struct.error) as error:
+        raise ValueError(str(error) or 'a damaged archive') from None
+    return content, values
+
+
+def _folder_of_content(names):
+    folders = [name[: -len(CONTENT)] for name in names if name == CONTENT or name.endswith(f'/{CONTENT}')]
+    if len(folders) != 1:
+        raise ValueError(f'an archive without {CONTENT}')
+    return folders[0]
+
+
+def value_bytes(dtype):
+    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
+
+
+def as_values(data, dtype):
+    """Return bytes as an array of a NumPy type; bfloat16, which NumPy does not have, as float32."""
+    if dtype == BFLOAT16:
+        return (np.frombuffer(data, '<u2').astype('<u4') << 16).view('<f4')
+    return np.frombuffer(data, dtype)
+
+
+def _find_tensors(content):
+    """Return the tensors of a network by name."""
+    candidates = [content, *(content.get(name) for name in STATES)] if isinstance(content, dict) else []
+    for candidate in candidates:
+        if isinstance(candidate, dict) and candidate and all(isinstance(value, Tensor) for value in candidate.values()):
+            is_wrapped = all(str(name).startswith(WRAPPER) for name in candidate)
+            return {str(name)[len(WRAPPER) if is_wrapped else 0 :]: value for name, value in candidate.items()}
+    raise ValueError('its content is not tensors by name')
 
 
 def _view(tensor, values):
@@ -79,15 +155,15 @@ def _view(tensor, values):
     return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides, writeable=False)
 
 
-def read_pickle(reader):
-    """Return the content of the pickle at a `BoundedReader`'s position."""
-    return _StackMachine(reader).run()
-
-
 class _StackMachine:
-    """Runs the instructions of a pickle that make None, numbers, texts, tuples, lists, dicts and tensors."""
+    """Runs the instructions of a pickle that make None, numbers, texts, tuples, lists, dicts and tensors.
+
+    Attributes:
+        storages: each `Storage` that the pickle refers to, by key.
+    """
 
     def __init__(self, reader):
+        self.storages = {}
         self._reader = reader
         self._stack = []
         self._memo = {}
@@ -167,8 +243,8 @@ class _StackMachine:
 
     def _set_items(self, pairs):
         names, values = pairs[::2], pairs[1::2]
-        if len(names) != len(values) or not all(isinstance(name, str) for name in names):
-            raise ValueError('a dict with keys that are not names')
+        if len(names) != len(values) or not all(isinstance(name, (str, int)) for name in names):
+            raise ValueError('a dict with keys that are not names or numbers')
         self._top(dict).update(zip(names, values))
 
     def _set_item(self):
@@ -187,7 +263,10 @@ class _StackMachine:
             raise ValueError(f'a storage of the unknown type {_shown(kind)}')
         if not (isinstance(key, str) and _is_size(num_values)):
             raise ValueError('a storage without key and size')
-        self._push(Storage(key, TYPES[kind.name], num_values))
+        storage = Storage(key, TYPES[kind.name], num_values)
+        if self.storages.setdefault(key, storage) != storage:
+            raise ValueError('two storages of the same key')
+        self._push(storage)
 
     def _call(self):
         """Do what the few functions that make tensors would do."""
@@ -230,9 +309,17 @@ def _make_tensor(*arguments):
     return Tensor(storage, offset, shape, strides)
 
 
+def _make_parameter(*arguments):
+    """Return the tensor of a parameter, as `torch._utils._rebuild_parameter` would."""
+    if not (arguments and isinstance(arguments[0], Tensor)):
+        raise ValueError('a parameter without a tensor')
+    return arguments[0]
+
+
 FUNCTIONS = {
     Global('collections', 'OrderedDict'): _make_dict,
     Global('torch._utils', '_rebuild_tensor_v2'): _make_tensor,
+    Global('torch._utils', '_rebuild_parameter'): _make_parameter,
 }
 INSTRUCTIONS = {
     b'\x80': lambda machine: machine._reader.bytes(1),
