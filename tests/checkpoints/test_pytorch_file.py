@@ -3,88 +3,22 @@
 import io
 import os
 import pickle
-import struct
-import sys
-import types
 import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 
-from imagenet.checkpoints.importers.pytorch_file import FORMAT_VERSION, MAGIC, read_tensors
+from helpers.pytorch_files import Call, archive_with, file_with, pickled, tensor, torch_names
+from imagenet.checkpoints.importers.pytorch_file import MAGIC, read_tensors
 
 VALUES = np.arange(24, dtype=np.float32)
 
 
-class StorageReference:
-    """Stands for a storage in `pickled`."""
-
-    def __init__(self, kind, key, num_values):
-        self.reference = ('storage', kind, key, 'cpu', num_values, None)
-
-
-class Call:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
-class Pickler(pickle.Pickler):
-    def persistent_id(self, value):
-        return value.reference if isinstance(value, StorageReference) else None
-
-
-def pickled(content):
-    file = io.BytesIO()
-    Pickler(file, protocol=2).dump(content)
-    return file.getvalue()
-
-
 @pytest.fixture
-def torch(monkeypatch):
-    """Names that the pickles of PyTorch use."""
-    torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
-    for name in ('FloatStorage', 'BFloat16Storage', 'LongStorage', 'StrangeStorage'):
-        setattr(torch, name, type(name, (), {'__module__': 'torch'}))
-
-    def _rebuild_tensor_v2():
-        pass
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = 'torch._utils', '_rebuild_tensor_v2'
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    torch._utils = utils
-    monkeypatch.setitem(sys.modules, 'torch', torch)
-    monkeypatch.setitem(sys.modules, 'torch._utils', utils)
-    return torch
-
-
-def tensor(torch, shape, strides, offset=0, kind='FloatStorage', key='94', num_values=24):
-    storage = StorageReference(getattr(torch, kind), key, num_values)
-    return Call(torch._utils._rebuild_tensor_v2, storage, offset, shape, strides, False, OrderedDict())
-
-
-def file_with(content, *storages, keys=None):
-    """Return a file like that of `torch.save`; storages are (key, array)."""
-    parts = [pickled(part) for part in (MAGIC, FORMAT_VERSION, {'little_endian': True}, content)]
-    parts.append(pickled([key for key, _ in storages] if keys is None else keys))
-    parts += [struct.pack('<q', array.size) + array.tobytes() for _, array in storages]
-    return io.BytesIO(b''.join(parts))
-
-
-def archive_with(content, *storages, folder='net/', compression=zipfile.ZIP_STORED):
-    """Return a file like that of `torch.save` since version 1.6; storages are (key, array)."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', compression) as archive:
-        archive.writestr(f'{folder}data.pkl', pickled(content))
-        archive.writestr(f'{folder}version', '3')
-        for key, array in storages:
-            archive.writestr(f'{folder}data/{key}', array.tobytes())
-    return file
+def torch():
+    with torch_names() as torch:
+        yield torch
 
 
 @pytest.mark.parametrize('write', [file_with, archive_with])

@@ -24,7 +24,7 @@ def make_assets(checkout, folder):
     """Write the files to an empty folder.
 
     They are an image tree, the data set that is packed from it, the state of an interrupted packing, the workspace of a
-    training run, an int8 network, and an interrupted sweep.
+    training run, an int8 network, a safetensors file, a network of MXNet's model zoo, and an interrupted sweep.
     """
 
     def run(*command, **settings):
@@ -46,10 +46,23 @@ def make_assets(checkout, folder):
     succeed(*TRAIN, '--workspace', 'net')
     load = ('--load', 'net/model_0001.params', '-o', 'net')
     succeed('train.py', *NETWORK, *SYNTHETIC, '--mode', 'calibrate', '--calib-images', '16', '--max-drop', '1', *load)
+    written = ('--format', 'safetensors', '-o', 'net', '--load', 'net/model_0001.params')
+    succeed('train.py', *NETWORK, *DATA, '--mode', 'export', *written)
+    _write_model_zoo(folder / 'zoo')
     run(*BENCHMARK, '-o', 'sweep.json')
     sweep = json.loads((folder / 'sweep.json').read_text())
     sweep.update(is_complete=False, metrics={'1': {'1': dict.fromkeys(sweep['metric_keys'], 1.5)}})
     (folder / 'sweep.json').write_text(json.dumps(sweep))
+
+
+def _write_model_zoo(prefix):
+    from imagenet.runtime.compat import mx
+
+    net = mx.gluon.model_zoo.vision.resnet18_v1(classes=10)
+    net.initialize()
+    net.hybridize()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.export(str(prefix))
 
 
 def _draw_tree(folder):

@@ -81,6 +81,62 @@ def _few_arrays(assets):
     return path.read_bytes()
 
 
+def safetensors(scene):
+    """A safetensors file with a few arrays, which has a header and a description in JSON."""
+    scene.link_image()
+    scene.write('net.safetensors', mutate_bytes(scene.random, _few_tensors(scene.assets), HEADER_BYTES))
+    return (*PREDICT, '--load', 'net.safetensors')
+
+
+@lru_cache(maxsize=None)
+def _few_tensors(assets):
+    from imagenet.checkpoints.weight_file import read_weights, write_safetensors
+
+    arrays, description = read_weights(assets / 'net.safetensors')
+    few = {name: array for name, array in arrays.items() if array.size <= 64}
+    path = assets / f'few-{os.getpid()}.safetensors'
+    write_safetensors(path, dict(list(few.items())[:6]), description)
+    return path.read_bytes()
+
+
+def pytorch(scene):
+    """A file of PyTorch: mutated as a whole, or an archive whose pickle is mutated."""
+    from helpers.pytorch_files import archive_with, file_with, torch_names, weights_with
+
+    scene.link_image()
+    with torch_names() as torch:
+        content, storages = weights_with(torch, _few_weights(scene.assets))
+        write = scene.random.choice((file_with, archive_with))
+        intact = write(content, *storages).getvalue()
+        if write is archive_with and scene.random.random() < 0.7:
+            mutated = archive_with(content, *storages, change=partial(mutate_bytes, scene.random)).getvalue()
+        else:
+            mutated = mutate_bytes(scene.random, intact)
+    scene.write('net.pth', mutated)
+    return (*PREDICT, '--load', 'net.pth')
+
+
+@lru_cache(maxsize=None)
+def _few_weights(assets):
+    from imagenet.checkpoints.weight_file import read_weights
+
+    arrays = read_weights(assets / 'net.safetensors').arrays
+    return {name: array.asnumpy() for name, array in arrays.items() if array.size <= 64 or name == 'fc.weight'}
+
+
+def symbol(scene):
+    """The graph or the parameters of a network of MXNet's model zoo."""
+    scene.link_image()
+    scene.link('zoo-0000.params', 'zoo-symbol.json')
+    if scene.random.random() < 0.8:
+        scene.write('zoo-symbol.json', mutate_json(scene.random, _json(scene.assets / 'zoo-symbol.json')))
+    else:
+        scene.write(
+            'zoo-0000.params', mutate_bytes(scene.random, _bytes(scene.assets / 'zoo-0000.params'), HEADER_BYTES)
+        )
+    return (*PREDICT, '--load', 'zoo-0000.params')
+
+
 def manifest(scene):
     """A checkpoint: usually its manifest, else one of its parts, with the manifest changed to fit."""
     content = _json(scene.assets / 'net/model_resume.json')
@@ -218,6 +274,9 @@ COMMANDS = {
 }
 KINDS = {
     'params': params,
+    'safetensors': safetensors,
+    'pytorch': pytorch,
+    'symbol': symbol,
     'manifest': manifest,
     'int8': int8,
     'sweep': sweep,
