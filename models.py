@@ -55,13 +55,14 @@ def add_model_args(parser):
     group.add_argument(
         '--arch',
         choices=tuple(ARCHITECTURES),
-        help=f'the network; the name of an EfficientNet includes its variant ({default} {DEFAULT_ARCH})',
+        help='the network; resnetv1c, resnetv1d and resnetv1s are resnetv15 with a deeper stem, and resnetv1d also '
+        f'averages in shortcuts; the name of an EfficientNet includes its variant ({default} {DEFAULT_ARCH})',
     )
     depths = ', '.join(map(str, RESNET_DEPTHS))
     group.add_argument(
         '--num-layers',
         type=integer(at_least=1),
-        help=f'depth of a ResNet ({depths}) or ResNeXt (50 or more) ({default} 50)',
+        help=f'depth of a ResNet, with any stem ({depths}), or ResNeXt (50 or more) ({default} 50)',
     )
     group.add_argument(
         '--num-groups', type=integer(1, 1024), help=f'groups of a ResNeXt, each 4 channels wide ({default} 32)'

@@ -344,6 +344,12 @@ class LayerKit:
         settings = {'kernel': (size, size), 'stride': (stride, stride), 'pad': (padding, padding)}
         return Pooling(self.pooling_layout, pool_type='max', **settings)
 
+    def average_pool(self, size, stride):
+        """Return average pooling without padding. At the end of an axis, a window may have fewer pixels."""
+        # `count_include_pad` divides all windows by the same number, in gradients, int8 and ONNX.
+        settings = {'pooling_convention': 'full', 'count_include_pad': False}
+        return Pooling(self.pooling_layout, pool_type='avg', kernel=(size, size), stride=(stride, stride), **settings)
+
     def global_average_pool(self):
         return Pooling(self.pooling_layout, pool_type='avg', global_pool=True, kernel=(1, 1))
 
@@ -356,4 +362,15 @@ class LayerKit:
             return None
         return self.sequential(
             self.conv(in_channels, channels, 1, stride), self.norm(channels), input_layout=self.batchnorm_layout
+        )
+
+    def averaging_projection(self, in_channels, channels, stride):
+        """Return a `projection` that averages pixels where the convolution's stride would leave them out."""
+        if stride == 1:
+            return self.projection(in_channels, channels, stride)
+        return self.sequential(
+            self.average_pool(stride, stride),
+            self.conv(in_channels, channels, 1),
+            self.norm(channels),
+            input_layout=self.batchnorm_layout,
         )

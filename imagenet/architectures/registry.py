@@ -27,7 +27,7 @@ DEFAULTS = {
 # initializer: the function in initialization.py that draws the initial weights.
 # own_options: the options that it takes, of --num-layers, --num-groups and --padding.
 # depths: the allowed --num-layers.
-# least_size: the smallest height and width at which strides and unpadded convolutions leave at least one pixel.
+# least_size: the smallest height and width at which no convolution or pooling needs more pixels than there are.
 # defaults, image_defaults: values of left out options, if they are not those of `DEFAULTS`, or of data.py.
 Architecture = namedtuple(
     'Architecture',
@@ -36,13 +36,31 @@ Architecture = namedtuple(
 )
 
 
-def resnet(stride_on_3x3):
-    settings = {'stride_on_3x3': stride_on_3x3}
-    return Architecture('resnet', 'resnet_features', settings, 'he_fan_in', ('num_layers',), RESNET_DEPTHS, 1)
+# A convolution of a ResNet's stem.
+StemConv = namedtuple('StemConv', 'channels kernel_size stride')
+PLAIN_STEM = (StemConv(64, 7, 2),)
+
+
+def deep_stem(width):
+    """Return the stem of ResNet-C: He et al. (arXiv:1812.01187), figure 2b, with a width of 32."""
+    return StemConv(width, 3, 2), StemConv(width, 3, 1), StemConv(2 * width, 3, 1)
+
+
+def resnet(stride_on_3x3, stem=PLAIN_STEM, projection='projection', least_size=1):
+    """Return a ResNet.
+
+    Args:
+        stride_on_3x3: whether the stride of a bottleneck is on its 3x3 convolution, instead of the first 1x1.
+        stem: its `StemConv`s.
+        projection: the method of `LayerKit` that returns a shortcut's layers.
+    """
+    settings = {'stride_on_3x3': stride_on_3x3, 'stem': stem, 'projection': projection}
+    return Architecture('resnet', 'resnet_features', settings, 'he_fan_in', ('num_layers',), RESNET_DEPTHS, least_size)
 
 
 def resnext(stride_on_3x3):
-    settings, options = {'stride_on_3x3': stride_on_3x3}, ('num_layers', 'num_groups')
+    settings = {'stride_on_3x3': stride_on_3x3, 'stem': PLAIN_STEM, 'projection': 'projection'}
+    options = ('num_layers', 'num_groups')
     return Architecture('resnet', 'resnext_features', settings, 'he_fan_in', options, BOTTLENECK_DEPTHS, 1)
 
 
@@ -89,6 +107,10 @@ def efficientnet(function, scaling, **image_defaults):
 ARCHITECTURES = {
     'resnetv1': resnet(stride_on_3x3=False),
     'resnetv15': resnet(stride_on_3x3=True),
+    'resnetv1c': resnet(stride_on_3x3=True, stem=deep_stem(32)),
+    # Four strides come before the last average pooling, which needs two pixels.
+    'resnetv1d': resnet(stride_on_3x3=True, stem=deep_stem(32), projection='averaging_projection', least_size=17),
+    'resnetv1s': resnet(stride_on_3x3=True, stem=deep_stem(64)),
     'resnextv1': resnext(stride_on_3x3=False),
     'resnextv15': resnext(stride_on_3x3=True),
     'xception': xception(stem_padding=0, least_size=7),

@@ -93,8 +93,9 @@ def test_drop_connect_grows_with_depth():
     assert rates == pytest.approx([0.2 * index / 16 for index in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
     assert drop_rates(models.get_model('efficientnet_b0', drop_connect=0)) == []
     assert drop_rates(models.get_model('resnetv15', num_layers=18)) == []
-    rates = drop_rates(models.get_model('resnetv15', num_layers=18, drop_connect=0.4))
-    assert rates == pytest.approx([0.4 * index / 8 for index in range(1, 8)])
+    for arch in ('resnetv15', 'resnetv1d'):
+        rates = drop_rates(models.get_model(arch, num_layers=18, drop_connect=0.4))
+        assert rates == pytest.approx([0.4 * index / 8 for index in range(1, 8)])
     assert len(drop_rates(models.get_model('xception', drop_connect=0.1))) == 11
 
 

@@ -46,6 +46,12 @@ def operators(net):
         ('resnetv15', 101, 44549160),
         ('resnetv15', 152, 60192808),
         ('resnetv1', 50, 25557032),
+        ('resnetv1c', 50, 25576264),
+        ('resnetv1d', 18, 11708744),
+        ('resnetv1d', 50, 25576264),
+        ('resnetv1d', 152, 60212040),
+        ('resnetv1s', 18, 11837992),
+        ('resnetv1s', 50, 25680808),
         ('resnextv15', 50, 25028904),
         ('resnextv1', 50, 25028904),
         ('xception', 50, 22855952),
@@ -119,10 +125,13 @@ CONVOLUTIONS = {'cpu': PlainConvolution, 'gpu': convolution_on_a_cpu}
 )
 @pytest.mark.parametrize('layouts', ALL_LAYOUTS, ids=lambda layouts: '-'.join(layouts.values()))
 def test_one_checkpoint_in_every_form(layouts, form, checkpoint_file, monkeypatch):
-    """Each form gives the same logits, and the same parameters after a training step. The CPU runs GPU graphs too."""
+    """Each form gives the same logits, and the same parameters after a training step. The CPU runs GPU graphs too.
+
+    A ResNet-D also pools in its shortcuts.
+    """
     monkeypatch.setattr(layers, 'Convolution', CONVOLUTIONS[form['device']])
     path, images, expected_logits, expected_update = checkpoint_file
-    net = make(**form, **layouts)
+    net = make(arch='resnetv1d', **form, **layouts)
     load_parameters(net, path)
     net.hybridize()
     assert relative_difference(net(as_input(images, net)), expected_logits) < 1e-4
@@ -136,10 +145,11 @@ def test_one_checkpoint_in_every_form(layouts, form, checkpoint_file, monkeypatc
 @pytest.fixture(scope='module')
 def checkpoint_file(tmp_path_factory):
     path = tmp_path_factory.mktemp('checkpoint') / 'net.params'
-    net = make()
+    net = make(arch='resnetv1d')
     parameters.set_canonical(net, random_arrays(net))
     parameters.write_arrays(path, parameters.canonical_arrays(net))
-    images = random_images(4, size=64)
+    # Its average poolings see 19, 10 and 5 pixels.
+    images = random_images(4, size=75)
     return path, images, net(images), updated_parameters(net, images)
 
 
@@ -225,7 +235,9 @@ def test_transposes_only_between_neighbours_that_disagree():
 def test_network_takes_any_image_size():
     for size in ((1, 1), (33, 65), (224, 160)):
         assert make()(mx.nd.ones((1, 3, *size))).shape == (1, 10)
-    assert make(arch='xception', image_shape=(3, 7, 7))(mx.nd.ones((1, 3, 7, 7))).shape == (1, 10)
+    for arch, least in (('xception', 7), ('resnetv1d', 17)):
+        shape = (3, least, least)
+        assert make(arch=arch, image_shape=shape)(mx.nd.ones((1, *shape))).shape == (1, 10)
 
 
 def test_groups_are_groups():
@@ -332,15 +344,24 @@ def test_batch_norm_options_reach_every_layer():
         assert {(float(attrs['eps']), float(attrs['momentum'])) for attrs in found} == {(1e-3, 0.5)}
 
 
-def test_summary():
-    output = succeed_here(sys.executable, 'models.py', '--summary')
-    lines = output.splitlines()
-    assert lines[2].split()[:2] == ['features.0', 'Convolution']
-    assert '1 x 64 x 112 x 112' in lines[2]
-    assert lines[2].endswith(f'9,408      {118013952:,}')
-    total = lines[-1].split()
-    assert total[1] == '25,557,032'
-    assert float(total[2].replace(',', '')) / 1e9 == pytest.approx(4.09, abs=0.005)
+@pytest.mark.parametrize(
+    ('arch', 'first', 'pools', 'count', 'multiply_adds'),
+    [
+        ('resnetv15', '1 x 64 x 112 x 112 9,408 118,013,952', [56, 1], 25557032, 4.089),
+        ('resnetv1d', '1 x 32 x 112 x 112 864 10,838,016', [56, 28, 14, 7, 1], 25576264, 4.329),
+    ],
+)
+def test_summary(arch, first, pools, count, multiply_adds):
+    output = succeed_here(sys.executable, 'models.py', '--summary', '--arch', arch)
+    rows = [line.split() for line in output.splitlines()]
+    assert rows[2] == ['features.0', 'Convolution', *first.split()]
+    assert [int(row[-3]) for row in rows if 'Pooling' in row] == pools
+    name, *total = rows[-1]
+    assert (name, total[0]) == ('total', f'{count:,}')
+    assert float(total[1].replace(',', '')) / 1e9 == pytest.approx(multiply_adds, abs=0.0005)
+
+
+def test_summary_is_the_same_in_every_layout():
     forms = ('--device', 'gpu', '--image-shape', '3,64,64', '--arch', 'xception')
     plain, channels_last = (
         succeed_here(sys.executable, 'models.py', '--summary', *forms, *options).splitlines()[-1]
@@ -358,6 +379,7 @@ def test_summary():
         ({'image_shape': (3, 32)}, '--image-shape 3,32: must be CHANNELS,HEIGHT,WIDTH'),
         ({'image_shape': (3, 0, 32)}, '--image-shape 3,0,32: --arch resnetv15 needs a height and width of at least 1'),
         ({'arch': 'xception', 'image_shape': (3, 6, 9)}, '--image-shape 3,6,9: .* at least 7'),
+        ({'arch': 'resnetv1d', 'image_shape': (3, 17, 16)}, '--image-shape 3,17,16: .* at least 17'),
     ],
 )
 def test_networks_that_cannot_be(settings, message):

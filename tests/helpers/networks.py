@@ -13,6 +13,11 @@ NETWORKS = [
     ('resnetv1', 50),
     ('resnetv15', 34),
     ('resnetv15', 50),
+    ('resnetv1c', 50),
+    ('resnetv1d', 18),
+    ('resnetv1d', 50),
+    # With basic blocks, the first stage has a projection, too.
+    ('resnetv1s', 18),
     ('resnextv1', 50),
     ('resnextv15', 50),
     ('xception', 50),

@@ -23,6 +23,14 @@ def pad_as_tensorflow(x, kernel, stride):
     return mx.nd.pad(x, mode='constant', pad_width=widths)
 
 
+def average_pairs(x, axis):
+    """Average neighbors along an axis. The last one of an odd number stays as it is."""
+    last = [mx.nd.slice_axis(x, axis=axis, begin=-1, end=None)] * (x.shape[axis] % 2)
+    even = mx.nd.concat(x, *last, dim=axis)
+    first, second = (mx.nd.take(even, mx.nd.arange(start, even.shape[axis], 2), axis=axis) for start in (0, 1))
+    return (first + second) / 2
+
+
 def relu6(x):
     return mx.nd.minimum(mx.nd.maximum(x, 0), 6)
 
@@ -67,12 +75,13 @@ class Reference:
         pooled = mx.nd.mean(x, axis=(2, 3))
         return mx.nd.dot(pooled, self.arrays['output.weight'].T) + self.arrays['output.bias']
 
-    def residual_network(self, x, num_layers, stride_on_3x3, groups=1):
-        x = self.norm_relu(self.conv(x, 'features.0', 2), 'features.1')
+    def residual_network(self, x, num_layers, stride_on_3x3, groups=1, stem_convs=1, averages=False):
+        for place in range(0, 2 * stem_convs, 2):
+            x = self.norm_relu(self.conv(x, f'features.{place}', 1 if place else 2), f'features.{place + 1}')
         x = mx.nd.Pooling(x, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='max')
         for stage, num_blocks in enumerate(BLOCKS[num_layers]):
             for block in range(num_blocks):
-                name = f'features.{stage + 3}.{block}'
+                name = f'features.{2 * stem_convs + 1 + stage}.{block}'
                 stride = 2 if stage > 0 and block == 0 else 1
                 if num_layers < 50:
                     y = self.norm_relu(self.conv(x, f'{name}.body.0', stride), f'{name}.body.1')
@@ -82,9 +91,12 @@ class Reference:
                     y = self.norm_relu(self.conv(x, f'{name}.body.0', strides[0]), f'{name}.body.1')
                     y = self.norm_relu(self.conv(y, f'{name}.body.2', strides[1], groups=groups), f'{name}.body.3')
                     y = self.conv(y, f'{name}.body.4')
-                shortcut = x
-                if f'{name}.downsample.0.weight' in self.arrays:
-                    shortcut = self.norm(self.conv(x, f'{name}.downsample.0', stride), f'{name}.downsample.1')
+                shortcut, place = x, 0
+                if averages and stride == 2:
+                    shortcut, stride, place = average_pairs(average_pairs(x, 2), 3), 1, 1
+                if f'{name}.downsample.{place}.weight' in self.arrays:
+                    shortcut = self.conv(shortcut, f'{name}.downsample.{place}', stride)
+                    shortcut = self.norm(shortcut, f'{name}.downsample.{place + 1}')
                 x = mx.nd.relu(self.norm(y, f'{name}.bn_add_relu') + shortcut)
         return self.classify(x)
 
@@ -138,4 +150,5 @@ class Reference:
         if arch == 'xception':
             return self.xception(x)
         groups = num_groups if arch.startswith('resnext') else 1
-        return self.residual_network(x, num_layers, arch.endswith('v15'), groups)
+        stem_convs = 3 if arch[-1] in 'cds' else 1
+        return self.residual_network(x, num_layers, not arch.endswith('v1'), groups, stem_convs, arch.endswith('d'))

@@ -47,6 +47,11 @@ def saved_network(path, **changes):
         {'image_shape': (3, 32, 32)},
         {'input_layout': 'NCHW', 'image_shape': (4, 48, 32)},
         {'num_layers': 50},
+        {'arch': 'resnetv1c'},
+        {'arch': 'resnetv1d', 'num_layers': 50, 'image_shape': (3, 63, 47)},
+        # The average poolings see an odd number of pixels.
+        {'arch': 'resnetv1d', 'image_shape': (3, 75, 65)},
+        {'arch': 'resnetv1s', 'num_layers': 50},
         {'arch': 'resnextv15', 'num_layers': 50},
         {'arch': 'xception'},
         {'arch': 'efficientnet_b0'},

@@ -90,7 +90,9 @@ def test_accuracy_does_not_depend_on_the_form_of_the_network(small_data, trained
     assert (tmp_path / 'log.log').read_text().count('--fuse-bn-add-relu 1: this MXNet has no such operator') == 1
 
 
-@pytest.mark.parametrize('arch', ['resnetv1', 'resnextv1', 'resnextv15', 'xception'])
+@pytest.mark.parametrize(
+    'arch', ['resnetv1', 'resnetv1c', 'resnetv1d', 'resnetv1s', 'resnextv1', 'resnextv15', 'xception']
+)
 def test_every_architecture_trains(small_data, tmp_path, arch):
     options = ('--arch', arch, '--num-layers', '50', '-e', '1', '--benchmark-iters', '2', '-b', '4')
     result = run(small_data, tmp_path, *options)
