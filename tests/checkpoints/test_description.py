@@ -6,7 +6,7 @@ import pytest
 
 from helpers.networks import make_initialized, random_arrays
 from imagenet.architectures.identification import identify
-from imagenet.checkpoints.description import complete_options, read_description
+from imagenet.checkpoints.description import FileDescription, complete_options, read_description
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import canonical_arrays, read_arrays, set_canonical, write_arrays
 from imagenet.checkpoints.trailer import ENDING, append_trailer
@@ -54,8 +54,9 @@ def test_other_readers_ignore_the_description(described):
 
 
 def test_file_without_a_description(tmp_path):
-    write_arrays(tmp_path / 'net.params', {'output.weight': mx.nd.ones((10, 4))})
-    assert read_description(tmp_path / 'net.params', identify).known == {}
+    """Names do not tell this package's networks of one depth from each other."""
+    write_arrays(tmp_path / 'net.params', {'features.3.0.bn_add_relu.gamma': mx.nd.ones(4)})
+    assert read_description(tmp_path / 'net.params', identify) == FileDescription()
 
 
 @pytest.mark.parametrize(
