@@ -162,7 +162,7 @@ def train_and_validate(run):
     if training is None:
         return None
     results = {'train': training}
-    average_running_statistics(run.net)
+    average_running_statistics(run.step.running)
     if run.val_data is not None:
         results['val'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
         if run.step.average is not None and results['val'] is not None:
@@ -204,7 +204,7 @@ def write_report(run):
 
 def save_stopped(run):
     """Save the state in the middle of an epoch, after a signal."""
-    average_running_statistics(run.net)
+    average_running_statistics(run.step.running)
     write_report(run)
     run.checkpoints.save(run.net, run.step, run.progress)
     finish_writing(run)
@@ -288,10 +288,8 @@ def check_loss_scale(run, epoch, iteration):
     run.log.info(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
 
 
-def average_running_statistics(net):
+def average_running_statistics(params):
     """Average batch norm's running statistics over all ranks, so that every rank validates what rank 0 saves."""
-    suffixes = ('running_mean', 'running_var')
-    params = [param for name, param in net.collect_params().items() if name.endswith(suffixes)]
     means_here = []
     for param in params:
         on_devices = [array.as_in_context(mx.cpu()) for array in param.list_data()]

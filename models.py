@@ -165,6 +165,7 @@ def get_model(
     dropout=None,
     fuse_bn_relu=0,
     fuse_bn_add_relu=0,
+    freeze='none',
     device='cpu',
 ):
     """Build a network; its parameters are not initialized yet.
@@ -209,6 +210,7 @@ def get_model(
         options['drop_connect'],
         fuse_bn_relu,
         fuse_bn_add_relu,
+        freeze == 'batchnorm',
     )
     initializer = getattr(initialization, ARCHITECTURES[arch].initializer)
     # The names in the graph are counted from 0, whatever this process has built before.
@@ -221,8 +223,8 @@ def get_model(
 
 def model_options(args):
     """Return the keyword arguments of `get_model` from parsed options, without those that were left out."""
-    options = {name: getattr(args, name) for name in inspect.signature(get_model).parameters}
-    return {name: value for name, value in options.items() if value is not None}
+    names = inspect.signature(get_model).parameters
+    return {name: value for name, value in vars(args).items() if name in names and value is not None}
 
 
 def describe_model(args):
@@ -266,7 +268,8 @@ def build_model(args, devices):
 
 def build_unfused(args):
     """Return the float32 network on the CPU with separate operators, from which graphs for inference are made."""
-    unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'drop_connect': 0, 'dropout': 0, 'device': 'cpu'}
+    unfused = {'fuse_bn_relu': 0, 'fuse_bn_add_relu': 0, 'drop_connect': 0, 'dropout': 0}
+    unfused.update(freeze='none', device='cpu')
     return _with_values(get_model(**{**model_options(args), **unfused}), args, [mx.cpu()])
 
 

@@ -94,6 +94,7 @@ from imagenet.training.optimizer import OptimizerOptions, add_optimization_args,
 from imagenet.training.profiler import Profiler, add_profiling_args, run_operators_one_by_one
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
+from imagenet.training.transfer import TransferOptions, add_transfer_args
 from models import (
     DEFAULT_ARCH,
     add_model_args,
@@ -139,6 +140,7 @@ def parse_args(argv=None):
     add_checkpoint_args(parser)
     add_schedule_args(parser)
     add_optimization_args(parser)
+    add_transfer_args(parser)
     add_device_args(parser)
     add_data_args(parser)
     add_augmentation_args(parser)
@@ -177,7 +179,7 @@ def resolve_args(args):
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)
     check_file_names(args.workspace, {**log_files(args), '--model-prefix': args.model_prefix})
-    for options in (ScheduleOptions, OptimizerOptions):
+    for options in (ScheduleOptions, OptimizerOptions, TransferOptions):
         pick(options, args)
     check_inference_args(args)
     if args.profile is not None:
@@ -396,7 +398,8 @@ def train(args, net, train_data, val_data, log, found):
         remove_leftovers(args.workspace, glob.escape(args.report))
         keep_class_names(data_folders(args.data_train, args.data_val), args.workspace)
     devices = local_devices(args.device, args.gpus)
-    step = TrainingStep(net, devices, make_optimizer(pick(OptimizerOptions, args)), pick(StepOptions, args))
+    optimizer = make_optimizer(pick(OptimizerOptions, args))
+    step = TrainingStep(net, devices, optimizer, pick(StepOptions, args), pick(TransferOptions, args))
     report = new_report(args)
     progress = TrainingProgress(seed=args.seed, options=saved_options(vars(args)), epoch=args.begin_epoch)
     if found:

@@ -35,6 +35,8 @@ SETTINGS = {
     'drop_connect': 0,
     'dropout': 0,
     'amp': False,
+    'freeze': 'none',
+    'lr_mult_features': 1,
     'no_metrics': False,
     'seed': 0,
     'num_classes': 1000,
@@ -51,6 +53,7 @@ def measure_saves(rounds, ema_decay):
     from imagenet.runtime.compat import mx
     from imagenet.training.optimizer import OptimizerOptions, make_optimizer
     from imagenet.training.step import StepOptions, TrainingStep
+    from imagenet.training.transfer import TransferOptions
 
     with tempfile.TemporaryDirectory() as folder:
         args = Namespace(**SETTINGS, batch_size=BATCH_SIZE, ema_decay=ema_decay, workspace=Path(folder))
@@ -58,7 +61,7 @@ def measure_saves(rounds, ema_decay):
         models.initialize(net, [mx.cpu()])
         net.hybridize(static_alloc=True, static_shape=True)
         optimizer = make_optimizer(pick(OptimizerOptions, args))
-        step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args))
+        step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args), pick(TransferOptions, args))
         checkpoints = CheckpointSaver(pick(SaverOptions, args), {}, announce=lambda line: None)
         batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
         for turn in range(rounds):

@@ -1,7 +1,6 @@
 """A network: the features of an architecture, then one dense layer."""
 
 from imagenet.runtime.compat import mx
-from imagenet.runtime.layouts import change_layout
 
 
 class Classifier(mx.gluon.HybridBlock):
@@ -26,12 +25,14 @@ class Classifier(mx.gluon.HybridBlock):
         self.input_layout = input_layout
         self.initializer = initializer
         self._dropout = dropout
-        self.features = layers.sequential(*features)
+        self.features = layers.sequential(*features, input_layout=input_layout)
         self.output = mx.gluon.nn.Dense(num_classes, in_units=channels)
 
     def hybrid_forward(self, F, x):
-        x = change_layout(F, x, self.input_layout, self.features.input_layout)
-        x = self.features(x)
+        return self.classify(F, self.features(x))
+
+    def classify(self, F, features):
+        """Return the logits of features, arrays or symbols."""
         if self._dropout:
-            x = F.Dropout(x, p=self._dropout, cudnn_off=True)
-        return self.output(x).astype('float32')
+            features = F.Dropout(features, p=self._dropout, cudnn_off=True)
+        return self.output(features).astype('float32')

@@ -262,6 +262,7 @@ class LayerKit:
         batchnorm_mom: the share of the old running statistics that each step keeps.
         drop_connect: the rate at which `DropConnect` would drop a branch behind the last block.
         fuse_bn_relu, fuse_bn_add_relu: use fused operators if MXNet has them.
+        freeze_batchnorm: normalize with the running statistics in training as well, and leave them as they are.
     """
 
     def __init__(
@@ -275,6 +276,7 @@ class LayerKit:
         drop_connect,
         fuse_bn_relu,
         fuse_bn_add_relu,
+        freeze_batchnorm,
     ):
         layouts = computed_layouts(device, conv_layout, batchnorm_layout, pooling_layout)
         self.conv_layout, self.batchnorm_layout, self.pooling_layout = layouts
@@ -282,6 +284,7 @@ class LayerKit:
             'layout': self.batchnorm_layout,
             'epsilon': batchnorm_eps,
             'momentum': batchnorm_mom,
+            'use_global_stats': freeze_batchnorm,
         }
         self._drop_connect = drop_connect
         fused = find_fused_layers(device)

@@ -13,6 +13,8 @@ from imagenet.reporting.json_files import read_json
 
 FORMAT = 1
 SCHEMA = Path(__file__).resolve().with_name('manifest_schema.json')
+# Those of versions that do not record them.
+OPTIONS_BEFORE = {'interpolation': INTERPOLATION_BEFORE, 'freeze': 'none', 'lr_mult_features': 1}
 ADVICE = 'restore it, or start over with --no-resume'
 
 
@@ -71,7 +73,7 @@ def read_manifest(path):
     content = read_json(path, SCHEMA, 'a checkpoint', advice=ADVICE)
     parts = content.pop('parts')
     del content['format']
-    content['options'].setdefault('interpolation', INTERPOLATION_BEFORE)
+    content['options'] = {**OPTIONS_BEFORE, **content['options']}
     return TrainingProgress(**content), {name: _check_part(path, **part) for name, part in parts.items()}
 
 

@@ -11,12 +11,13 @@ from imagenet.common.options import as_json, as_text, option_name
 from imagenet.runtime import distributed
 
 # These must equal the checkpoint's: otherwise the network's parameters or the optimizer's state would not fit.
-FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'optimizer', 'dtype', 'ema_decay', 'amp')
+FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'optimizer', 'dtype', 'ema_decay', 'amp', 'freeze')
 REMEMBERED_OPTIONS = {
     *FIXED_OPTIONS,
     *('batch_size', 'num_epochs', 'lr', 'lr_schedule', 'lr_steps', 'lr_factor', 'warmup_epochs', 'mom', 'wd'),
     *('label_smoothing', 'mixup', 'grad_accum_steps', 'grad_clip_norm', 'data_backend', 'image_shape', 'num_examples'),
     *('interpolation', 'padding', 'batchnorm_eps', 'batchnorm_mom', 'drop_connect', 'dropout'),
+    'lr_mult_features',
 }
 
 

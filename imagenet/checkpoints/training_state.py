@@ -26,7 +26,8 @@ def snapshot(net, step):
     """Return copies of all arrays of a checkpoint, by part, made asynchronously by MXNet's engine."""
     parts = {'parameters': canonical_arrays(net), 'optimizer': _optimizer_arrays(net, step.trainer)}
     if step.average is not None:
-        parts['average'] = average_arrays(net, step.average)
+        # What is frozen is not averaged.
+        parts['average'] = {**parts['parameters'], **average_arrays(net, step.average)}
     return {name: arrays for name, arrays in parts.items() if arrays}
 
 

@@ -6,7 +6,7 @@ from imagenet.runtime.compat import mx
 
 
 class ParameterEMA:
-    """An exponential moving average of all parameters, running statistics included, in float32.
+    """An exponential moving average of parameters, running statistics included, in float32.
 
     The decay grows to its value over the first updates, min(decay, (1 + n) / (10 + n)), as in TensorFlow's
     `ExponentialMovingAverage`, so that the average forgets the initial values.

@@ -12,6 +12,7 @@ from imagenet.training.metrics import make_batch_statistics
 from imagenet.training.mixup import MixupLoss
 from imagenet.training.optimizer import exempt_from_weight_decay
 from imagenet.training.timing import CommunicationTimer
+from imagenet.training.transfer import freeze
 
 # Number of the random stream of dropout; data loading and mixup use others.
 DROPOUT_STREAM = 3
@@ -41,19 +42,21 @@ class TrainingStep:
     Args:
         optimizer: an MXNet optimizer.
         options: `StepOptions`.
+        transfer: `TransferOptions`.
 
     Attributes:
         trainer: Gluon's trainer, with the optimizer's state.
         loss_scale: a `NoLossScaling` or `DynamicLossScaling`.
         average: `ParameterEMA`, or None.
+        running: the running statistics that training changes, as a list of parameters.
         communication: a `CommunicationTimer`, which the loop replaces at the start of each epoch.
     """
 
-    def __init__(self, net, devices, optimizer, options):
+    def __init__(self, net, devices, optimizer, options, transfer):
         params = net.collect_params()
         exempt_from_weight_decay(params)
+        self._net, changing = freeze(net, transfer)
         self._options = options
-        self._net = net
         cross_entropy = make_cross_entropy(options.label_smoothing)
         self._statistics = make_batch_statistics(options.num_classes)
         for block in (cross_entropy, self._statistics):
@@ -61,15 +64,15 @@ class TrainingStep:
         self._loss = (
             MixupLoss(cross_entropy, options.mixup, options.seed) if options.mixup else PlainLoss(cross_entropy)
         )
-        self._trained = [param for param in params.values() if param.grad_req != 'null']
+        self._trained = [param for param in changing.values() if param.grad_req != 'null']
+        self.running = [param for param in changing.values() if param.grad_req == 'null']
         if options.grad_accum_steps > 1:
             for param in self._trained:
                 param.grad_req = 'add'
-        self._running = [param for param in params.values() if param.grad_req == 'null']
         self.trainer = distributed.make_trainer(params, optimizer, devices)
         self.communication = CommunicationTimer()
         self.loss_scale = DynamicLossScaling() if options.amp else NoLossScaling()
-        self.average = None if options.ema_decay is None else ParameterEMA(params, options.ema_decay)
+        self.average = None if options.ema_decay is None else ParameterEMA(changing, options.ema_decay)
 
     def __call__(self, batches, learning_rate, epoch, iteration):
         """Take one step.
@@ -124,10 +127,10 @@ class TrainingStep:
             mx.gluon.utils.clip_global_norm(gradients, norm_of_sum, check_isfinite=False)
 
     def _copy_running_statistics(self):
-        return [[array.copy() for array in param.list_data()] for param in self._running]
+        return [[array.copy() for array in param.list_data()] for param in self.running]
 
     def _restore_running_statistics(self, copies):
         """Restore the running statistics of batch norm, which a skipped batch may have set to NaN."""
-        for param, arrays in zip(self._running, copies):
+        for param, arrays in zip(self.running, copies):
             for array, copy in zip(param.list_data(), arrays):
                 copy.copyto(array)

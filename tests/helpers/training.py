@@ -5,6 +5,7 @@ import argparse
 from imagenet.common.options import pick
 from imagenet.training.optimizer import OptimizerOptions, add_optimization_args, make_optimizer
 from imagenet.training.step import StepOptions, TrainingStep
+from imagenet.training.transfer import TransferOptions, add_transfer_args
 
 BATCH = 16
 
@@ -12,6 +13,7 @@ BATCH = 16
 def make_args(**changes):
     parser = argparse.ArgumentParser()
     add_optimization_args(parser)
+    add_transfer_args(parser)
     args = parser.parse_args([])
     settings = {'lr': 0.1, 'dtype': 'float32', 'seed': 3, 'batch_size': BATCH, 'num_classes': 10, 'no_metrics': False}
     network = {'drop_connect': 0, 'dropout': 0}
@@ -21,7 +23,8 @@ def make_args(**changes):
 
 
 def make_step(args, net, devices):
-    return TrainingStep(net, devices, make_optimizer(pick(OptimizerOptions, args)), pick(StepOptions, args))
+    optimizer = make_optimizer(pick(OptimizerOptions, args))
+    return TrainingStep(net, devices, optimizer, pick(StepOptions, args), pick(TransferOptions, args))
 
 
 def freeze_batch_norm(block):
