@@ -101,6 +101,10 @@ def check_fit_args(args):
     is_measured_only = args.test_io or (args.mode is Mode.VAL and args.benchmark_iters is not None)
     if not args.mode.trains and args.load is None and not is_measured_only:
         raise UserError(f'--mode {args.mode} needs a network: --load model_best.params')
+    if args.finetune and args.load is None:
+        raise UserError('--finetune needs a network to start from: --load NETWORK')
+    if args.finetune and not args.mode.trains:
+        raise UserError(f'--finetune: --mode {args.mode} trains nothing; leave out --finetune')
     if args.mode is Mode.PRED and args.data_pred is None:
         raise UserError('--mode pred needs an image: --data-pred cat.jpg')
 

@@ -24,7 +24,7 @@ from imagenet.architectures.registry import (
 from imagenet.architectures.summary import format_layer_table, layer_table
 from imagenet.checkpoints.description import INPUT_OPTIONS
 from imagenet.checkpoints.loading import load_parameters
-from imagenet.checkpoints.parameters import IMAGE_CHANNELS, canonical_shapes, set_canonical
+from imagenet.checkpoints.parameters import IMAGE_CHANNELS, OUTPUT_WEIGHT, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
 from imagenet.common.modes import Mode
 from imagenet.common.options import (
@@ -251,12 +251,19 @@ def initialize(net, devices):
     Weights are drawn in canonical form, so the same seed gives the same network in every layout.
     """
     allocate(net, devices)
+    _draw(net, [name for name in canonical_shapes(net) if name.endswith('weight')])
+
+
+def _draw(net, names):
     shapes = canonical_shapes(net)
-    set_canonical(net, {name: net.initializer(name, shapes[name]) for name in shapes if name.endswith('weight')})
+    set_canonical(net, {name: net.initializer(name, shapes[name]) for name in names})
 
 
 def build_model(args, devices):
-    """Return the network on its devices: initialized or loaded, identical on all processes, hybridized."""
+    """Return the network on its devices: initialized or loaded, identical on all processes, hybridized.
+
+    With `--finetune`, its output layer is initialized, and the rest is loaded.
+    """
     if args.amp:
         start_mixed_precision('bfloat16' if args.device == 'cpu' else 'float16')
     net = _with_values(get_model(**model_options(args)), args, devices)
@@ -295,7 +302,9 @@ def _with_values(net, args, devices):
         initialize(net, devices)
     else:
         allocate(net, devices)
-        load_parameters(net, args.load.path)
+        load_parameters(net, args.load.path, with_output=not args.finetune)
+        if args.finetune:
+            _draw(net, [OUTPUT_WEIGHT])
     return net
 
 

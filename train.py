@@ -29,7 +29,7 @@ from data import (
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
 from imagenet.architectures.identification import identify
 from imagenet.architectures.registry import ARCHITECTURES, are_equal, default_options
-from imagenet.checkpoints.description import FileDescription, complete_options, read_description
+from imagenet.checkpoints.description import FINETUNE_ADVICE, FileDescription, complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
 from imagenet.checkpoints.resume import (
@@ -190,7 +190,10 @@ def resolve_args(args):
     check_data_args(args)
     check_batch_size(args)
     if args.mode.needs_data:
+        notes += note_of_classes(args)
         args = with_changes(args, **describe_dataset(args))
+        if args.finetune:
+            check_finetune(args)
         make_workspace(args.workspace)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
@@ -202,6 +205,8 @@ def complete_network(args):
 
     A run that trains leaves out the default of --interpolation: if it resumes, it keeps that of its checkpoint.
 
+    With --finetune, the number of classes is that of the data set.
+
     Returns:
         The options, and lines for the log.
 
@@ -209,9 +214,11 @@ def complete_network(args):
         UserError: an option contradicts the file.
     """
     file = FileDescription() if args.load is None else describe_loaded(args.load)
-    description = file.known
+    description = dict(file.known)
+    if args.finetune:
+        description.pop('num_classes', None)
     if 'arch' in description and are_equal(args.arch, description['arch'], description.get('num_layers')):
-        description = {**description, 'arch': args.arch}
+        description['arch'] = args.arch
     arch = args.arch or description.get('arch', DEFAULT_ARCH)
     check_arch(arch)
     defaults = {'arch': arch, **default_options(arch), **INPUT_DEFAULTS, **ARCHITECTURES[arch].image_defaults}
@@ -220,24 +227,36 @@ def complete_network(args):
     if args.image_shape is not None:
         # That of the architecture goes with its own image shape.
         defaults['data_val_resize'] = INPUT_DEFAULTS['data_val_resize']
-    if args.mode.trains and not args.test_io:
+    if args.mode.trains and not args.test_io and 'interpolation' not in file.assumed:
         del defaults['interpolation']
     if args.load is None:
         is_scored = args.mode is Mode.VAL and not args.test_io
         note = 'without --load, the network has random weights: only its speed is meaningful'
         return with_defaults(args, defaults), [note] if is_scored else []
     changes, notes = complete_options(vars(args), description, args.load)
-    notes += note_of_input({**file.assumed, **changes}, args.load)
+    notes += note_of_input(changes, args.load)
+    assumed = {name: value for name, value in file.assumed.items() if getattr(args, name) is None}
     args = with_defaults(with_changes(args, **changes), defaults)
     if file.source is not None:
-        notes.append(f'--load {args.load}: a network of {file.source}: {model_name(args.arch, args.num_layers)}')
+        notes.append(note_of_source(args, file.source, assumed))
     if 'arch' not in description:
         notes.append(
             f'--load {args.load} does not describe its network: assuming {model_name(args.arch, args.num_layers)}'
         )
-        if args.num_classes is None:
+        if args.num_classes is None and not args.finetune:
             args = with_changes(args, num_classes=count_classes(args.load.path))
     return args, notes
+
+
+def note_of_source(args, source, assumed):
+    """Return a line for the log about a file of another package.
+
+    Args:
+        assumed: options that its arrays do not determine, and their values, by name.
+    """
+    options = ', '.join(f'{option_name(name)} {as_text(value)}' for name, value in assumed.items())
+    network = f'--load {args.load}: a network of {source}: {model_name(args.arch, args.num_layers)}'
+    return f'{network}; assuming {options}' if options else network
 
 
 def note_of_input(changes, source):
@@ -248,6 +267,42 @@ def note_of_input(changes, source):
         if changes.get(name, usual) != usual
     ]
     return [f'images are prepared as --load {source} describes: {", ".join(unusual)}'] if unusual else []
+
+
+def note_of_classes(args):
+    """Compare the number of classes in the data set with that of the network that a run continues to train.
+
+    Returns:
+        Lines for the log.
+
+    Raises:
+        UserError: the data set has more classes.
+    """
+    names = names_in_data(args)
+    is_continued = args.mode.trains and args.load is not None and not args.finetune
+    if not is_continued or names is None or args.num_classes in (None, len(names)):
+        return []
+    found = f'--load {args.load} has {args.num_classes} classes, and the data set {len(names)}; {FINETUNE_ADVICE}'
+    if len(names) > args.num_classes:
+        raise UserError(found)
+    return [found]
+
+
+def check_finetune(args):
+    """Raise `UserError` if the output layer that --finetune would replace is for the data set's classes."""
+    # A file may have the words for ImageNet's folder names.
+    in_file, in_data = (
+        names and find_class_names([], len(names), names)
+        for names in (describe_loaded(args.load).known.get('classes'), names_in_data(args))
+    )
+    has_other_names = in_file is not None and in_data is not None and in_file != in_data
+    if loaded_classes(args.load) == args.num_classes and not has_other_names:
+        raise UserError(f'--finetune: --load {args.load} has the same {args.num_classes} classes; leave out --finetune')
+
+
+def loaded_classes(source):
+    """Return the number of classes of the file of a `LoadedNetwork`; None if the file does not show it."""
+    return describe_loaded(source).known.get('num_classes') or count_classes(source.path)
 
 
 def describe_loaded(source):
@@ -341,7 +396,7 @@ def check_by_building(args):
     net = get_model(**model_options(args))
     if args.load is not None:
         allocate(net, [mx.cpu()])
-        load_parameters(net, args.load.path)
+        load_parameters(net, args.load.path, with_output=not args.finetune)
 
 
 def run_training(args, notes):
@@ -354,10 +409,22 @@ def run_training(args, notes):
         if found:
             args = with_defaults(args, options_to_keep(found[0]))
             notes = [*notes, *resume_with(found[0], vars(args), path)]
+        else:
+            notes = [*notes, *notes_of_start(args)]
         args, log = begin(with_defaults(args, INPUT_DEFAULTS), notes, is_resumed=found is not None)
         with open_data(args, distributed) as (train_data, val_data):
             net = build_model(args, local_devices(args.device, args.gpus))
             train(args, net, train_data, val_data, log, found)
+
+
+def notes_of_start(args):
+    """Return lines for the log about the parameters of a run that does not resume."""
+    if args.finetune:
+        before = f'the output layer of --load {args.load}, for {loaded_classes(args.load)} classes,'
+        return [f'--finetune: {before} is replaced by a new one for {args.num_classes}']
+    if args.load is None and args.freeze != 'none':
+        return [f'--freeze {args.freeze} without --load: what stays as it is has its initial values']
+    return []
 
 
 def choose_workspace(args, notes):
@@ -423,9 +490,16 @@ def train(args, net, train_data, val_data, log, found):
 
 def describe_saved(args):
     """Return what the files of the networks that this run saves say about them."""
-    names = first_class_names(data_folders(args.data_train, args.data_val))
-    is_named = args.data_backend != 'synthetic' and names is not None and len(names) == args.num_classes
+    names = names_in_data(args)
+    is_named = names is not None and len(names) == args.num_classes
     return {**describe_model(args), **({'classes': names} if is_named else {})}
+
+
+def names_in_data(args):
+    """Return the class names of the data set; None if it has none."""
+    if args.data_backend == 'synthetic':
+        return None
+    return first_class_names(data_folders(args.data_train, args.data_val))
 
 
 def new_report(args):

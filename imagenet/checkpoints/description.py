@@ -15,6 +15,7 @@ INPUT_OPTIONS = ('image_shape', 'data_val_resize', 'interpolation', 'rgb_mean', 
 # Those of all versions that do not record them.
 INTERPOLATION_BEFORE = 'linear'
 PADDING_BEFORE = 'symmetric'
+FINETUNE_ADVICE = 'to train it for other classes, add --finetune'
 # Values of --arch that also stand for a variant, which the file then chooses.
 VARIANTS = {'xception': ('xception_padded',)}
 
@@ -80,7 +81,8 @@ def complete_options(options, description, path):
     different = {name for name in given if not _agrees(name, options[name], description[name])}
     contradictions = [_compared(name, options, description) for name in FIXED_OPTIONS if name in different]
     if contradictions:
-        raise UserError(f'--load {path}: parameters of another network: {"; ".join(contradictions)}')
+        advice = f'; {FINETUNE_ADVICE}' if different.intersection(FIXED_OPTIONS) == {'num_classes'} else ''
+        raise UserError(f'--load {path}: parameters of another network: {"; ".join(contradictions)}{advice}')
     # With images of another size, the length of their shorter side in the file does not apply.
     taken = [name for name in (*FIXED_OPTIONS, *INPUT_OPTIONS) if name in description and name not in given]
     if 'image_shape' in different and 'data_val_resize' in taken:

@@ -4,10 +4,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagenet.checkpoints.description import FINETUNE_ADVICE
 from imagenet.checkpoints.importers.mxnet_symbol import is_symbol, match_symbol, without_kinds
 from imagenet.checkpoints.importers.nvidia_examples import canonical_name
 from imagenet.checkpoints.importers.sources import place_arrays, recognize
-from imagenet.checkpoints.parameters import array_differences, canonical_shapes, set_canonical, to_canonical
+from imagenet.checkpoints.parameters import (
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHT,
+    array_differences,
+    canonical_shapes,
+    set_canonical,
+    to_canonical,
+)
 from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 
@@ -36,17 +44,30 @@ class LoadedNetwork:
         return str(self.path)
 
 
-def load_parameters(net, path):
+def load_parameters(net, path, with_output=True):
     """Set the network's parameters, which must be initialized, to the values of a file.
+
+    Args:
+        with_output: whether to set the output layer, too. Otherwise that of the file may be for any number of classes.
 
     Raises:
         UserError: the file cannot be read, or belongs to another network; the first differences are named.
     """
     arrays = import_arrays(read_weights(path).arrays, net, path)
-    differences = array_differences(arrays, canonical_shapes(net))
+    shapes = canonical_shapes(net)
+    shapes_of_any_classes = {**shapes, **_output_shapes(arrays, shapes)}
+    differences = array_differences(arrays, shapes if with_output else shapes_of_any_classes)
     if differences:
-        raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}')
-    set_canonical(net, arrays)
+        advice = '' if array_differences(arrays, shapes_of_any_classes) else f'; {FINETUNE_ADVICE}'
+        raise UserError(f'--load {path}: parameters of another network: {"; ".join(differences)}{advice}')
+    left_out = () if with_output else (OUTPUT_WEIGHT, OUTPUT_BIAS)
+    set_canonical(net, {name: array for name, array in arrays.items() if name not in left_out})
+
+
+def _output_shapes(arrays, shapes):
+    """Return the shapes that the output layer would have with as many classes as in the arrays of a file, by name."""
+    names = [name for name in (OUTPUT_WEIGHT, OUTPUT_BIAS) if name in arrays]
+    return {name: (*arrays[name].shape[:1], *shapes[name][1:]) for name in names}
 
 
 def count_classes(path):
@@ -79,7 +100,8 @@ def import_arrays(arrays, net, path):
     }
 
     def fits(layout):
-        return all(array.shape == expected.get(name, array.shape) for name, array in in_layout[layout].items())
+        weights = {name: array for name, array in in_layout[layout].items() if array.ndim == 4}
+        return all(array.shape == expected.get(name, array.shape) for name, array in weights.items())
 
     # A file has one layout. Some weights have the same shape in both.
     return in_layout['NHWC' if fits('NHWC') and not fits('NCHW') else 'NCHW']

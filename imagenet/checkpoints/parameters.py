@@ -18,6 +18,8 @@ from imagenet.runtime.compat import mx
 # The weight of the convolution that reads the image, in every architecture.
 INPUT_WEIGHT = 'features.0.weight'
 IMAGE_CHANNELS = 3
+# The layer after the features, in every architecture; its first axis is the classes.
+OUTPUT_WEIGHT, OUTPUT_BIAS = 'output.weight', 'output.bias'
 NAMES_SHOWN = 3
 
 

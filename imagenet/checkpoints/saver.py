@@ -31,6 +31,11 @@ def add_checkpoint_args(parser):
         "MXNet's model zoo, .safetensors or .pth of timm or torchvision",
     )
     group.add_argument(
+        '--finetune',
+        action='store_true',
+        help='train the network of --load for the classes of the data set: its output layer is replaced by a new one',
+    )
+    group.add_argument(
         '--no-resume',
         action='store_true',
         help='start over in a new folder of the workspace instead of resuming from the checkpoint there',

@@ -91,13 +91,18 @@ def test_what_was_left_out_comes_from_the_file():
     [
         ('arch', 'resnetv15', '--arch resnetv15 instead of resnetv1'),
         ('num_layers', 50, '--num-layers 50 instead of 18'),
-        ('num_classes', 1000, '--num-classes 1000 instead of 10'),
+        ('num_classes', 1000, '--num-classes 1000 instead of 10; to train it for other classes, add --finetune'),
         ('batchnorm_eps', 1e-3, '--batchnorm-eps 0.001 instead of 1e-05'),
     ],
 )
 def test_contradictions_are_refused(name, value, message):
     with pytest.raises(UserError, match=f'^--load x: parameters of another network: {message}$'):
         complete_options({**LEFT_OUT, name: value}, DESCRIPTION, 'x')
+
+
+def test_finetuning_would_not_help_another_network():
+    with pytest.raises(UserError, match=r'--num-layers 50 instead of 18; --num-classes 1000 instead of 10$'):
+        complete_options({**LEFT_OUT, 'num_layers': 50, 'num_classes': 1000}, DESCRIPTION, 'x')
 
 
 def test_images_may_be_prepared_in_another_way():

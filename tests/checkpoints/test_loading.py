@@ -188,8 +188,61 @@ def test_another_depth(saved):
 
 
 def test_other_classes(saved):
-    with pytest.raises(UserError, match=r'2 of another shape \(output.weight \(10, 512\) instead of \(7, 512\), '):
+    shapes = r'2 of another shape \(output.weight \(10, 512\) instead of \(7, 512\), .*'
+    with pytest.raises(UserError, match=f'{shapes}; to train it for other classes, add --finetune$'):
         load_parameters(make(num_classes=7), saved[1])
+
+
+def assert_loaded_without_output(net, before, expected):
+    for name, array in parameters.canonical_arrays(net).items():
+        source = before if name.startswith('output.') else expected
+        np.testing.assert_array_equal(array.asnumpy(), source[name].asnumpy(), err_msg=name)
+
+
+@pytest.mark.parametrize('num_classes', [7, 10])
+def test_everything_but_the_output_layer(saved, num_classes):
+    net = make(num_classes=num_classes)
+    before = random_arrays(net, seed=1)
+    parameters.set_canonical(net, before)
+    load_parameters(net, saved[1], with_output=False)
+    assert_loaded_without_output(net, before, parameters.canonical_arrays(saved[0]))
+
+
+def test_symbol_without_its_output_layer(tmp_path):
+    source, net = make(), make(num_classes=7)
+    parameters.set_canonical(source, random_arrays(source))
+    before = parameters.canonical_arrays(net)
+    load_parameters(net, export(source, tmp_path), with_output=False)
+    assert_loaded_without_output(net, before, parameters.canonical_arrays(source))
+
+
+def test_channels_last_without_the_output_layer(saved, tmp_path):
+    """The layout is found although the output layer does not fit."""
+    arrays = {name: a.transpose((0, 2, 3, 1)) if a.ndim == 4 else a for name, a in random_arrays(saved[0]).items()}
+    mx.nd.save(str(tmp_path / 'nhwc.params'), arrays)
+    net = make(num_classes=7)
+    before = parameters.canonical_arrays(net)
+    load_parameters(net, tmp_path / 'nhwc.params', with_output=False)
+    assert_loaded_without_output(net, before, random_arrays(saved[0]))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'output.weight': (10, 64)}, r'1 of another shape \(output.weight \(10, 64\) instead of \(10, 512\)\)$'),
+        ({'features.0.weight': (64, 3, 3, 3)}, r'1 of another shape \(features.0.weight'),
+        ({'output.bias': None}, r'1 missing \(output.bias\)$'),
+        ({'features.1.gamma': None}, r'1 missing \(features.1.gamma\)$'),
+    ],
+)
+def test_everything_else_must_fit(saved, tmp_path, change, message):
+    arrays = mx.nd.load(str(saved[1]))
+    for name, shape in change.items():
+        arrays[name] = mx.nd.zeros(shape) if shape else None
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    mx.nd.save(str(tmp_path / 'other.params'), arrays)
+    with pytest.raises(UserError, match=message):
+        load_parameters(make(num_classes=7), tmp_path / 'other.params', with_output=False)
 
 
 def test_parameters_left_over(saved, tmp_path):
