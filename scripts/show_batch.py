@@ -16,8 +16,6 @@ if __name__ == '__main__':
 
     start_program('mxnet', 'cv2', 'PIL', 'matplotlib')
 
-import math
-
 import numpy as np
 
 from dali import add_dali_args
@@ -37,13 +35,9 @@ from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.datasets.class_names import data_folders, find_class_names
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
-from imagenet.reporting.figures import import_pyplot, save_figure
+from imagenet.reporting.figures import save_figure
+from imagenet.reporting.image_grid import DOTS_PER_INCH, draw_grid
 from imagenet.runtime import distributed
-
-COLUMNS = 6
-INCHES_PER_IMAGE = 1.7
-DOTS_PER_INCH = 120
-LONGEST_NAME = 22
 
 
 def parse_args():
@@ -88,26 +82,6 @@ def first_images(args):
     return np.clip(images.round(), 0, 255).astype(np.uint8), labels.astype(int)
 
 
-def draw(images, names):
-    """Draw and return a figure: a grid of images with their names as titles."""
-    rows = math.ceil(len(images) / COLUMNS)
-    height, width = images.shape[1:3]
-    size = (COLUMNS * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE * height / width + 0.3))
-    figure, axes = import_pyplot().subplots(rows, COLUMNS, figsize=size, squeeze=False, layout='constrained')
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for axis, image, name in zip(axes.ravel(), images, names):
-        axis.imshow(image, interpolation='nearest')
-        axis.set_title(_shorten(name), fontsize=8)
-    return figure
-
-
-def _shorten(name):
-    # ImageNet's names are a WordNet ID and several synonyms.
-    name = name.split(',')[0]
-    return name if len(name) <= LONGEST_NAME else f'{name[: LONGEST_NAME - 1]}…'
-
-
 def main():
     args = parse_args()
     continue_without_output()
@@ -115,7 +89,7 @@ def main():
         args, notes = resolve_args(args)
         images, labels = first_images(args)
         names = find_class_names(data_folders(args.data_train, args.data_val), args.num_classes)
-        figure = draw(images, [names[label] for label in labels])
+        figure = draw_grid(images, [names[label] for label in labels])
         save_figure(figure, args.output, '-o', DOTS_PER_INCH)
         print(f'{args.output}: {len(images)} images by --data-backend {args.data_backend}')
         # Last, because an error must be the only line on stderr.

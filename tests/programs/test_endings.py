@@ -64,6 +64,7 @@ PROGRAMS = {
     'models.py': ['./models.py', '--summary'],
     'prepare_dataset.py': ['scripts/prepare_dataset.py', '/dev/null', '/dev/null/out'],
     'show_batch.py': ['scripts/show_batch.py', '--data-root', '/nowhere'],
+    'show_mistakes.py': ['scripts/show_mistakes.py', '/nowhere'],
 }
 
 
