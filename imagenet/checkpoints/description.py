@@ -95,6 +95,20 @@ def complete_options(options, description, path):
     return changes, notes
 
 
+def description_differences(found, expected):
+    """Return how the contents of two trailers contradict each other, as texts.
+
+    What only one of them says is no contradiction.
+    """
+    found, expected = ({'interpolation': INTERPOLATION_BEFORE, **content} for content in (found, expected))
+    options = [name for name in (*FIXED_OPTIONS, *INPUT_OPTIONS) if name in found and name in expected]
+    classes = enumerate(zip(found.get('classes', ()), expected.get('classes', ())))
+    return [
+        *(_compared(name, found, expected) for name in options if found[name] != expected[name]),
+        *(f'class {label} {name} instead of {other}' for label, (name, other) in classes if name != other),
+    ]
+
+
 def _agrees(name, value, described):
     if name == 'image_shape':
         # The number of channels only concerns the network in memory.

@@ -25,17 +25,21 @@ def append_trailer(path, content):
         file.write(text + ENDING.pack(len(text), MAGIC))
 
 
-def read_trailer(path):
+def read_trailer(path, subject=None):
     """Return the content of a file's trailer, a dict; None if the file has none.
+
+    Args:
+        subject: the start of messages; by default, the option --load.
 
     Raises:
         UserError: the file cannot be read, or its trailer is damaged.
     """
+    subject = subject or f'--load {path}'
     try:
         encoded = _read(path)
     except OSError as error:
-        raise UserError(f'--load {path}: cannot read this file ({error.strerror})') from None
-    return None if encoded is None else check_description(encoded, f'--load {path}')
+        raise UserError(f'{subject}: cannot read this file ({error.strerror})') from None
+    return None if encoded is None else check_description(encoded, subject)
 
 
 def check_description(encoded, subject):

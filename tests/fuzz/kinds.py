@@ -13,6 +13,7 @@ from fuzz.mutators import as_json, hostile_value, mutate_bytes, mutate_json
 # Headers are at the beginning, and a mutation in the middle of the values changes nothing that is checked.
 HEADER_BYTES = 2000
 PREDICT = ('train.py', *NETWORK, '--data-val-resize', '32', '--mode', 'pred', '--data-pred', 'image.jpg')
+AVERAGE = ('scripts/average_checkpoints.py', '-o', 'average.params')
 
 
 class Scene:
@@ -65,6 +66,8 @@ def params(scene):
         scene.write('net.params', mutate_bytes(scene.random, whole, HEADER_BYTES))
     else:
         scene.write('net.params', mutate_bytes(scene.random, _few_arrays(scene.assets)))
+    if scene.random.random() < 0.2:
+        return (*AVERAGE, 'net.params', 'net.params')
     return (*PREDICT, '--load', 'net.params')
 
 
@@ -260,6 +263,7 @@ COMMANDS = {
     'report': ('report.py', 'check', 'report.json', 'train.loss<3'),
     'plot': ('report.py', 'plot', 'report.json', '-o', 'curves.png'),
     'models': ('models.py', '--summary', '--num-layers', '18', '--image-shape', '3,32,32'),
+    'average_checkpoints': (*AVERAGE, 'model_0001.params', 'model_0001.params'),
     'check_dataset': ('scripts/check_dataset.py', 'data'),
     'prepare_dataset': ('scripts/prepare_dataset.py', 'data', 'out'),
     'show_batch': (

@@ -45,6 +45,8 @@ SHORTENED = [
     Shortened(('scripts/prepare_dataset.py',), added()),
     Shortened(('scripts/check_dataset.py',), added()),
     Shortened(('scripts/show_batch.py',), added('--num-images', '2', '--image-shape', '3,32,32')),
+    # test_average_checkpoints.py has networks to average.
+    Shortened(('scripts/average_checkpoints.py',), added('--help')),
     # test_pretrained.py downloads it.
     Shortened(('scripts/get_pretrained.py',), added('--help')),
     Shortened(('./runner', '--check'), added()),
