@@ -18,6 +18,8 @@ NAME = re.compile(
 # A bottleneck's first convolution has this kernel.
 POINTWISE = (1, 1)
 LAST_OF_DEEP_STEM = 'conv2_weight'
+# Of that convolution in ResNet-C and -D; ResNet-S has twice as many.
+CHANNELS_OF_D = 64
 
 
 def find_places(shapes):
@@ -66,12 +68,11 @@ def _has_groups(name, shape):
     return name.endswith('stage1_conv1_weight') and shape[0] != shape[1]
 
 
-def averages_shortcuts(names):
-    """Return whether the prefix of a network with a deep stem says so.
+def averages_shortcuts(shapes):
+    """Return whether the prefix of a network with a deep stem says so, given the shapes by name.
 
     Without a prefix, nothing tells ResNet-C from ResNet-D, which is more usual.
     """
-    prefixes = {
-        name[: -len(LAST_OF_DEEP_STEM)] for name in names if re.fullmatch(rf'([a-z0-9]+_)?{LAST_OF_DEEP_STEM}', name)
-    }
-    return bool(prefixes & {'', 'resnetv1d_'})
+    if LAST_OF_DEEP_STEM in shapes:
+        return shapes[LAST_OF_DEEP_STEM][0] == CHANNELS_OF_D
+    return f'resnetv1d_{LAST_OF_DEEP_STEM}' in shapes
