@@ -145,6 +145,12 @@ def test_initial_values_follow_the_recipe():
             assert (value == (1 if name.endswith(('gamma', 'running_var')) else 0)).all(), name
 
 
+def test_few_classes_start_with_the_weights_of_many():
+    """By the number of outputs, ten classes would start with logits ten times as large."""
+    weight = make_initialized(arch='efficientnet_b0', num_classes=10).output.weight.data().asnumpy()
+    assert abs(weight).max() == pytest.approx(1000**-0.5, rel=0.01)
+
+
 def test_defaults_are_the_architecture_s():
     net = models.get_model('efficientnet_b5')
     nodes = json.loads(net(mx.sym.var('data')).tojson())['nodes']
