@@ -30,10 +30,11 @@ def make_net(**settings):
     return net
 
 
-def batch_of(begin=0, end=BATCH, seed=5):
+def batch_of(begin=0, end=BATCH, seed=5, device=None):
     random = np.random.RandomState(seed)
     images = random.standard_normal((BATCH, 3, 32, 32)).astype(np.float32)[begin:end]
-    return mx.io.DataBatch([mx.nd.array(images)], [mx.nd.array(random.randint(0, 10, BATCH)[begin:end])], pad=0)
+    labels, device = random.randint(0, 10, BATCH)[begin:end], device or mx.cpu()
+    return mx.io.DataBatch([mx.nd.array(images, ctx=device)], [mx.nd.array(labels, ctx=device)], pad=0)
 
 
 def arrays_of(net):
@@ -89,6 +90,14 @@ def test_training_computes_what_prediction_does(freeze, arch):
     np.testing.assert_allclose(losses.asnumpy(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_frozen_features_are_not_recorded():
+    """So they keep nothing for a backward pass."""
+    net, found = make_net(), []
+    net.features.register_forward_hook(lambda *_: found.append((mx.autograd.is_recording(), mx.autograd.is_training())))
+    make_step(make_args(freeze='features'), net, [mx.cpu()])([batch_of()], 0.1, 0, 0)
+    assert found == [(False, False)]
+
+
 def test_dropout_before_the_output_layer_stays_active():
     settings = {'freeze': 'features', 'dropout': 0.5}
     (losses,), (again,), (other,) = (
@@ -126,6 +135,21 @@ def test_accumulation_updates_as_the_whole_batch(freeze):
         step([batch_of(part * BATCH // 4, (part + 1) * BATCH // 4)], 0.1, 0, part)
     for name, array in arrays_of(net).items():
         np.testing.assert_allclose(array - before[name], whole[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('freeze', ['features', 'batchnorm'])
+def test_two_devices_update_as_one(freeze):
+    whole = change_of(make_net(freeze=freeze), freeze=freeze)
+    net, devices, half = make_net(freeze=freeze), [mx.cpu(0), mx.cpu(1)], BATCH // 2
+    net.collect_params().reset_ctx(devices)
+    before = arrays_of(net)
+    step = make_step(make_args(freeze=freeze), net, devices)
+    step([batch_of(0, half, device=devices[0]), batch_of(half, BATCH, device=devices[1])], 0.1, 0, 0)
+    for name, array in arrays_of(net).items():
+        np.testing.assert_allclose(array - before[name], whole[name], rtol=1e-3, atol=1e-6, err_msg=name)
+    for param in net.collect_params().values():
+        first, second = (array.asnumpy() for array in param.list_data())
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize('freeze', ['none', 'batchnorm'])
