@@ -7,6 +7,7 @@ if __name__ == '__main__':
     start_program('mxnet', 'cv2', 'PIL', 'tqdm', 'tabulate')
 
 import glob
+import itertools
 import math
 import sys
 from contextlib import nullcontext
@@ -194,6 +195,8 @@ def resolve_args(args):
         args = with_changes(args, **describe_dataset(args))
         if args.finetune:
             check_finetune(args)
+        elif args.load is not None:
+            check_class_names(args)
         make_workspace(args.workspace)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
@@ -290,14 +293,34 @@ def note_of_classes(args):
 
 def check_finetune(args):
     """Raise `UserError` if the output layer that --finetune would replace is for the data set's classes."""
+    if loaded_classes(args.load) == args.num_classes and first_other_class(args) is None:
+        raise UserError(f'--finetune: --load {args.load} has the same {args.num_classes} classes; leave out --finetune')
+
+
+def check_class_names(args):
+    """Raise `UserError` if the file of --load has other names for the data set's classes, or another order."""
+    found = first_other_class(args)
+    if found is not None:
+        index, in_file, in_data = found
+        advice = FINETUNE_ADVICE if args.mode.trains else 'use the data set that it was trained with'
+        raise UserError(f'--load {args.load}: its class {index} is {in_file}, and {in_data} in the data set; {advice}')
+
+
+def first_other_class(args):
+    """Return the first class that the file of --load and the data set, if they have as many, have other names for.
+
+    Returns:
+        Its index, its name in the file, and its name in the data set; None if there is no such class.
+    """
     # A file may have the words for ImageNet's folder names.
     in_file, in_data = (
-        names and find_class_names([], len(names), names)
+        find_class_names([], len(names), names) if names else []
         for names in (describe_loaded(args.load).known.get('classes'), names_in_data(args))
     )
-    has_other_names = in_file is not None and in_data is not None and in_file != in_data
-    if loaded_classes(args.load) == args.num_classes and not has_other_names:
-        raise UserError(f'--finetune: --load {args.load} has the same {args.num_classes} classes; leave out --finetune')
+    if len(in_file) != len(in_data):
+        return None
+    triples = zip(itertools.count(), in_file, in_data)
+    return next((triple for triple in triples if triple[1] != triple[2]), None)
 
 
 def loaded_classes(source):

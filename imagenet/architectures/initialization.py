@@ -13,9 +13,9 @@ def he_fan_in(name, shape):
 def fan_out(name, shape):
     """Gaussian, with a variance of 2 over the number of outputs; uniform in the dense layer.
 
-    This is how the authors of EfficientNet initialize it: https://github.com/tensorflow/tpu, efficientnet_model.py. With
-    fewer classes than ImageNet's, their rule would give the dense layer such large weights that a loss far above that
-    of chance hides the features for epochs; its weights are then those of 1000 classes.
+    This is how the authors of EfficientNet initialize it: https://github.com/tensorflow/tpu, efficientnet_model.py.
+    With fewer classes than ImageNet's, their rule would give the dense layer such large weights that a loss far above
+    that of chance hides the features for epochs; its weights are then those of 1000 classes.
     """
     if len(shape) == 2:
         return _drawn(mx.init.Uniform(max(shape[0], IMAGENET_CLASSES) ** -0.5), name, shape)

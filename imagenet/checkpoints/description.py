@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from imagenet.checkpoints.importers.nvidia_examples import describe_original
 from imagenet.checkpoints.importers.sources import recognize
+from imagenet.checkpoints.trailer import read_trailer
 from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 from imagenet.common.options import as_text, option_name
@@ -46,7 +47,10 @@ def read_description(path, identify):
     Raises:
         UserError: the file cannot be read, is damaged, or is of an unknown source.
     """
-    arrays, content = read_weights(path)
+    # Without reading the arrays, if that is enough.
+    content = read_trailer(path)
+    if content is None:
+        arrays, content = read_weights(path)
     if content is not None:
         described = {'interpolation': INTERPOLATION_BEFORE, **content}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}

@@ -86,6 +86,19 @@ def test_file_of_another_package_for_another_network(model_zoo, small_data):
     )
 
 
+def test_data_set_with_other_classes(trained, small_data, tmp_path):
+    """In another order of the classes, the accuracy would be wrong, and training would begin with the wrong ones."""
+    data = shutil.copytree(small_data, tmp_path / 'data')
+    names = (data / 'classes.txt').read_text().splitlines()
+    (data / 'classes.txt').write_text('\n'.join([names[0], *reversed(names[1:])]) + '\n')
+    best = trained / 'model_best.params'
+    command = ('./runner', '--load', best, '--data-root', data, '--workspace', tmp_path / 'run')
+    said = f'--load {best}: its class 1 is {names[1]}, and {names[-1]} in the data set; '
+    assert_user_error(call_here(*command, '--mode', 'val'), f'{said}use the data set that it was trained with')
+    assert_user_error(call_here(*command), f'{said}to train it for other classes, add --finetune')
+    assert not (tmp_path / 'run').exists()
+
+
 def test_other_images_are_noted(trained, small_data, tmp_path):
     _, output = validate(trained / 'model_best.params', small_data, tmp_path, '--image-shape', '3,40,40')
     assert 'was trained for: --image-shape 3,40,40 instead of 3,32,32' in output

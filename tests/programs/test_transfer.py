@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.commands import assert_user_error, call, call_here, succeed, succeed_here, training
+from imagenet.architectures.identification import identify
 from imagenet.checkpoints.description import read_description
 from imagenet.checkpoints.parameters import read_arrays, write_arrays
 from imagenet.datasets.class_names import IMAGENET_CLASS_FILE
@@ -63,8 +64,8 @@ def test_new_output_layer(trained, few_classes, tmp_path, freeze):
     output = succeed_here(*run)
     new_layer = f'--finetune: the output layer of --load {load}, for 10 classes, is replaced by a new one for 5'
     assert new_layer in output
-    description = read_description(tmp_path / 'model_best.params')
-    assert description['image_shape'] == read_description(load)['image_shape']
+    description = read_description(tmp_path / 'model_best.params', identify).known
+    assert description['image_shape'] == read_description(load, identify).known['image_shape']
     assert description['num_classes'] == 5
     assert description['classes'] == ('5_five', '6_six', '7_seven', '8_eight', '9_nine')
     for name in ('model_best.params', 'model_ema_best.params'):
@@ -147,7 +148,7 @@ def test_fewer_classes_without_the_option(trained, few_classes, tmp_path):
         *(part for part in finetuning(load, few_classes, tmp_path, '-e', '1') if part != '--finetune')
     )
     assert f'--load {load} has 10 classes, and the data set 5; to train it for other classes, add --finetune' in output
-    assert read_description(tmp_path / 'model_best.params')['num_classes'] == 10
+    assert read_description(tmp_path / 'model_best.params', identify).known['num_classes'] == 10
 
 
 class TestBadInput:
@@ -175,7 +176,9 @@ class TestBadInput:
         data = shutil.copytree(few_classes, tmp_path / 'data')
         (data / 'classes.txt').write_text('\n'.join(name.split()[0] for name in classes))
         load = tmp_path / 'words.params'
-        write_arrays(load, read_arrays(few_trained), {**read_description(few_trained), 'classes': classes})
+        write_arrays(
+            load, read_arrays(few_trained), {**read_description(few_trained, identify).known, 'classes': classes}
+        )
         assert_user_error(finetune(load=load, data=data), 'has the same 5 classes')
 
     def test_same_number_of_classes_without_names(self, finetune):
