@@ -211,7 +211,7 @@ net = make_initialized()
 freeze_batch_norm(net)
 distributed.broadcast(net.collect_params())
 distributed.GRADIENT_GROUPS['cpu'] = {groups}
-step = make_step(make_args(batch_size=64), net, [mx.cpu()])
+step = make_step(make_args(batch_size=64, freeze={freeze!r}), net, [mx.cpu()])
 random = np.random.RandomState(5)
 share = 64 // distributed.size()
 own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
@@ -225,10 +225,11 @@ np.savez({out!r} + f'/{{distributed.size()}}.{{distributed.rank()}}.npz', **arra
 
 
 @pytest.mark.only_on_cpu('written for CPUs')
+@pytest.mark.parametrize('freeze', ['none', 'features'])
 @pytest.mark.parametrize('groups', distributed.GRADIENT_GROUPS.values())
-def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups):
+def test_two_processes_step_as_one_with_the_whole_batch(tmp_path, groups, freeze):
     for processes in (1, 2):
-        result = in_parallel(tmp_path, processes, TEN_STEPS.format(out=str(tmp_path), groups=groups))
+        result = in_parallel(tmp_path, processes, TEN_STEPS.format(out=str(tmp_path), groups=groups, freeze=freeze))
         assert result.returncode == 0, result.stdout + result.stderr
     one, first, second = (np.load(tmp_path / f'{name}.npz') for name in ('1.0', '2.0', '2.1'))
     for name in one.files:
