@@ -25,9 +25,12 @@ from imagenet.launcher.supervisor import ENDED, PR_SET_PDEATHSIG, STARTED
 
 # `horovodrun` puts the rank and the stream before each line of a worker; with MPI, also the job.
 WORKER_LINE = re.compile(r'\[(\d+,)?(\d+)\]<(stdout|stderr)>: ?')
-# Lines from Horovod's own log, and from the shell that starts a worker. They report lost connections and dead workers:
-# consequences of an error, not its cause. Horovod pads microseconds with spaces.
-CONSEQUENCE_LINE = re.compile(r'\[\d{4}-\d\d-\d\d [\d:]+\. *\d+: [A-Z] |Terminated$|Killed$')
+# Lines from Horovod's own log, from Open MPI, which reads the memory of other workers, and from the shell that starts a
+# worker. They report lost connections and dead workers: consequences of an error, not its cause. Horovod pads
+# microseconds with spaces.
+CONSEQUENCE_LINE = re.compile(
+    r'\[\d{4}-\d\d-\d\d [\d:]+\. *\d+: [A-Z] |\[\S+:\d+\] Read -1, expected \d+, errno = |Terminated$|Killed$'
+)
 # Exit codes of workers that ended because of another worker's error.
 CONSEQUENCES = (LOST_PROCESS_EXIT_CODE, -signal.SIGINT, -signal.SIGTERM, INTERRUPTED_EXIT_CODE)
 # Exit codes of errors whose messages are written for users and need no explanation.

@@ -56,6 +56,21 @@ def test_library_error_of_another_rank(output, capsys):
     assert explained(output, capsys) == (1, ['[rank 1] error: out of memory'])
 
 
+@pytest.mark.parametrize(
+    'line',
+    [
+        '[2026-11-28 20:00:00.   123: E gloo] Connection closed by peer',
+        '[beta:13582] Read -1, expected 9619408, errno = 3',
+        'Killed',
+    ],
+)
+def test_lines_about_dead_workers_are_not_shown(output, capsys, line):
+    say(output, 0, line)
+    end(output, 0, LOST_PROCESS_EXIT_CODE)
+    end(output, 1, 2, ['error: the loss is nan'])
+    assert explained(output, capsys)[1] == ['[rank 1] error: the loss is nan']
+
+
 def test_crash_without_a_line(output, capsys):
     say(output, 0, 'error: another rank has ended, so this one stops')
     end(output, 0, LOST_PROCESS_EXIT_CODE)
