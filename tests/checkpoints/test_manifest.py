@@ -72,8 +72,9 @@ def test_progress_is_read_back(manifest):
     progress, files = read_manifest(manifest)
     assert (progress.seed, progress.iteration, progress.sums) == (1, 3, [1.5, 2, 3, 24])
     assert list(files) == ['parameters']
-    # That of the versions that had no other.
-    assert progress.options == {'batch_size': 8, 'interpolation': 'linear'}
+    # Those of the versions that had no others.
+    before = {'interpolation': 'linear', 'freeze': 'none', 'lr_mult_features': 1}
+    assert progress.options == {'batch_size': 8, **before}
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def read_residual_graph(content):
     trunk, blocks = trunk[::-1], blocks[::-1]
     first = next((node for node in trunk if node.op in PARAMETERS), None)
     input_norm = first if first is not None and first.op == NORM else None
+    if not blocks or any(node.op in PARAMETERS and node.index > blocks[0].body[0].index for node in trunk):
+        raise OtherNetworkError('layers with parameters between or behind its blocks')
     norms = [node for node in nodes if node.op == NORM and node is not input_norm]
     trunk = [node for node in trunk if node is not input_norm]
     return ResidualGraph(input_norm, tuple(trunk), tuple(blocks), dense[0], tuple(norms))
