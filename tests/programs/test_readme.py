@@ -47,6 +47,8 @@ SHORTENED = [
     Shortened(('scripts/show_batch.py',), added('--num-images', '2', '--image-shape', '3,32,32')),
     # test_average_checkpoints.py has networks to average.
     Shortened(('scripts/average_checkpoints.py',), added('--help')),
+    # It shows what a network got wrong.
+    Shortened(('scripts/show_mistakes.py',), added('--help')),
     # test_pretrained.py downloads it.
     Shortened(('scripts/get_pretrained.py',), added('--help')),
     Shortened(('./runner', '--check'), added()),
@@ -82,6 +84,8 @@ def newcomer(tmp_path):
         if entry.name not in ('demo', 'runs', '.git'):
             (folder / entry.name).symlink_to(entry)
     write_classes(folder / 'photographs', {'cat': 10, 'dog': 10})
+    for split in ('train', 'val'):
+        write_classes(folder / 'flowers' / split, {'daisy': 3, 'rose': 3})
     for split in ('train', 'val'):
         write_classes(folder / 'data' / 'imagenet' / 'raw' / split, {'cat': 2, 'dog': 2})
     report = Report('resnetv15-50', 1, ['train.py'])
