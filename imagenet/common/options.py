@@ -138,6 +138,18 @@ def comma_separated(convert):
     return parse
 
 
+def names_from(known):
+    """Return an argparse type that converts text such as 'bias,batchnorm' to a tuple; 'none' becomes an empty one."""
+
+    def parse(text):
+        names = () if text == 'none' else tuple(text.split(','))
+        if not set(names) <= set(known):
+            raise ArgumentTypeError(f'{_brief(text)}: must be none, or some of {", ".join(known)}, separated by commas')
+        return names
+
+    return parse
+
+
 IMAGE_SHAPE_RULE = 'must be CHANNELS,HEIGHT,WIDTH with 3 or 4 channels'
 
 

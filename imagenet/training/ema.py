@@ -4,26 +4,30 @@ from contextlib import contextmanager
 
 from imagenet.runtime.compat import mx
 
+# The values of --ema-warmup: the largest decay as a function of the number of updates, from 1. TensorFlow's is that of
+# its `ExponentialMovingAverage`: the average forgets the initial values.
+EMA_WARMUPS = {'tensorflow': lambda updates: (1 + updates) / (10 + updates), 'none': lambda updates: 1.0}
+
 
 class ParameterEMA:
     """An exponential moving average of parameters, running statistics included, in float32.
 
-    The decay grows to its value over the first updates, min(decay, (1 + n) / (10 + n)), as in TensorFlow's
-    `ExponentialMovingAverage`, so that the average forgets the initial values.
-
     Args:
         params: name to `Parameter`.
+        decay: weight of the average in an update; the new values have the rest.
+        warmup: a name in `EMA_WARMUPS`.
     """
 
-    def __init__(self, params, decay):
+    def __init__(self, params, decay, warmup):
         self._params = params
         self._decay = decay
+        self._largest_decay = EMA_WARMUPS[warmup]
         self.updates = 0
         self.arrays = {name: param.data(param.list_ctx()[0]).astype('float32') for name, param in params.items()}
 
     def update(self):
         self.updates += 1
-        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self._decay, self._largest_decay(self.updates))
         for name, average in self.arrays.items():
             param = self._params[name]
             value = param.data(param.list_ctx()[0]).astype('float32', copy=False)

@@ -28,7 +28,9 @@ class StepOptions:
     mixup: float
     grad_accum_steps: int
     grad_clip_norm: float
+    wd_exclude: tuple
     ema_decay: float
+    ema_warmup: str
     drop_connect: float
     dropout: float
     amp: bool
@@ -54,7 +56,7 @@ class TrainingStep:
 
     def __init__(self, net, devices, optimizer, options, transfer):
         params = net.collect_params()
-        exempt_from_weight_decay(params)
+        exempt_from_weight_decay(net, options.wd_exclude)
         self._net, changing = freeze(net, transfer)
         self._options = options
         cross_entropy = make_cross_entropy(options.label_smoothing)
@@ -72,7 +74,9 @@ class TrainingStep:
         self.trainer = distributed.make_trainer(params, optimizer, devices)
         self.communication = CommunicationTimer()
         self.loss_scale = DynamicLossScaling() if options.amp else NoLossScaling()
-        self.average = None if options.ema_decay is None else ParameterEMA(changing, options.ema_decay)
+        self.average = (
+            None if options.ema_decay is None else ParameterEMA(changing, options.ema_decay, options.ema_warmup)
+        )
 
     def __call__(self, batches, learning_rate, epoch, iteration):
         """Take one step.
