@@ -10,7 +10,7 @@ from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.common.modes import Mode
 from imagenet.common.options import MOST_IMAGES, integer, number, pick
 from imagenet.reporting.epoch_summary import RecentSteps, log_epoch, run_summary, show_step
-from imagenet.reporting.report_file import Report
+from imagenet.reporting.report_file import VALIDATED, Report, describe_best
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, return_free_memory
 from imagenet.runtime.seeds import derive_seed
@@ -149,6 +149,8 @@ def fit(run):
         finish_writing(run)
     run.profiler.finish()
     run.log.metrics((), run_summary(run.report.metrics))
+    if run.report.best is not None:
+        run.log.info(describe_best(run.report.best))
     if not is_finished(args, progress):
         run.log.info(f'{progress.epoch} of {args.num_epochs} epochs are done; the same command resumes it')
 
@@ -191,8 +193,9 @@ def finish_epoch(run, results):
 
 
 def check_early_stop(run, results):
-    """Record when --early-stop-top1 was reached."""
-    wanted, reached, progress = run.args.early_stop_top1, results.get('val', {}).get('top1', 0), run.progress
+    """Record when --early-stop-top1 was reached, by the parameters or by the averaged ones."""
+    wanted, progress = run.args.early_stop_top1, run.progress
+    reached = max((results[phase]['top1'] for phase in VALIDATED if phase in results), default=0)
     if wanted is None or reached < wanted:
         return
     progress.time_to_accuracy = {'top1': wanted, 'epochs': progress.epoch, 'seconds': progress.duration}

@@ -26,7 +26,7 @@ from imagenet.common.program import run_program
 from imagenet.common.text import printable, shortened
 from imagenet.reporting.figures import import_pyplot, save_figure
 from imagenet.reporting.published import comparable_runs
-from imagenet.reporting.report_file import PHASES, read_report
+from imagenet.reporting.report_file import PHASES, describe_best, read_report
 
 
 def is_better_low(name):
@@ -80,6 +80,8 @@ def show(report):
         '',
         tabulate(rows, headers=['epoch', *columns], disable_numparse=True, stralign='right'),
     ]
+    if 'best' in report:
+        lines.append(describe_best(report['best']))
     if 'time_to_accuracy' in report:
         reached = report['time_to_accuracy']
         lines.append(f'top-1 {reached["top1"]:g} after {reached["epochs"]} epochs, {reached["seconds"]:.1f} s')

@@ -15,6 +15,7 @@ FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'optimizer',
 REMEMBERED_OPTIONS = {
     *FIXED_OPTIONS,
     *('batch_size', 'num_epochs', 'lr', 'lr_schedule', 'lr_steps', 'lr_factor', 'warmup_epochs', 'mom', 'wd'),
+    *('lr_decay_rate', 'lr_decay_epochs', 'lr_decay_from', 'lr_points', 'min_lr', 'cooldown_epochs'),
     *('label_smoothing', 'mixup', 'grad_accum_steps', 'grad_clip_norm', 'data_backend', 'image_shape', 'num_examples'),
     *('interpolation', 'padding', 'batchnorm_eps', 'batchnorm_mom', 'drop_connect', 'dropout'),
     *('lr_mult_features', 'optimizer_eps', 'mean_square_decay', 'mean_square_start', 'wd_exclude', 'ema_warmup'),

@@ -138,6 +138,18 @@ def comma_separated(convert):
     return parse
 
 
+def pair(first, second):
+    """Return an argparse type that converts text such as '13:224' to a tuple of two values."""
+
+    def parse(text):
+        left, separator, right = text.partition(':')
+        if not separator:
+            raise ArgumentTypeError(f'{_brief(text)}: must be two numbers with a colon in between')
+        return first(left), second(right)
+
+    return parse
+
+
 def names_from(known):
     """Return an argparse type that converts text such as 'bias,batchnorm' to a tuple; 'none' becomes an empty one."""
 

@@ -1,5 +1,6 @@
 """report.json: written by runs, read by `report.py` and `benchmark.py`."""
 
+import operator
 from pathlib import Path
 
 from imagenet.common.errors import UserError
@@ -10,6 +11,8 @@ VERSION = 1
 SCHEMA = Path(__file__).resolve().with_name('report_schema.json')
 # The prefixes of the metrics' names, the most important first.
 PHASES = ('train', 'val', 'ema')
+# The phases that validate, and what they validate.
+VALIDATED = {'val': 'the parameters', 'ema': 'the averaged parameters'}
 
 
 class Report:
@@ -42,6 +45,19 @@ class Report:
         for name, value in values.items():
             self.metrics.setdefault(f'{phase}.{name}', []).append(value)
 
+    @property
+    def best(self):
+        """The best validation of all epochs, of the parameters or of the averaged ones; None if there is none.
+
+        It consists of the `phase` ('val' or 'ema'), the `epoch`, from 1, and the `top1`. The first of equals counts.
+        """
+        found = [
+            {'phase': phase, 'epoch': epoch, 'top1': top1}
+            for phase in VALIDATED
+            for epoch, top1 in enumerate(self.metrics.get(f'{phase}.top1', []), 1)
+        ]
+        return max(found, key=operator.itemgetter('top1'), default=None)
+
     def save(self, path):
         """Write the report; a reader finds the previous one or this one, never a part."""
         content = {
@@ -52,9 +68,16 @@ class Report:
             'cmd': self.cmd,
             'metrics': self.metrics,
         }
+        if self.best is not None:
+            content['best'] = self.best
         if self.time_to_accuracy is not None:
             content['time_to_accuracy'] = self.time_to_accuracy
         write_json(path, content)
+
+
+def describe_best(best):
+    """Return a line about the `best` of a report."""
+    return f'best top-1 {best["top1"]:.4f} in epoch {best["epoch"]}, of {VALIDATED[best["phase"]]}'
 
 
 def read_report(path):

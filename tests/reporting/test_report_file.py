@@ -8,7 +8,7 @@ import pytest
 from helpers.commands import PROJECT
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
-from imagenet.reporting.report_file import read_report
+from imagenet.reporting.report_file import Report, describe_best, read_report
 
 
 def test_content(saved):
@@ -18,6 +18,7 @@ def test_content(saved):
         'ngpus': 2,
         'total_duration': 12.5,
         'cmd': ['train.py', '--seed', '1'],
+        'best': {'phase': 'val', 'epoch': 3, 'top1': 0.5},
         'metrics': {
             'train.loss': [2.0, 1.0, 0.0],
             'train.top1': [0.0, 0.3, 0.6],
@@ -44,3 +45,21 @@ def test_every_report_is_valid_under_the_schema(trained):
     schema = json.loads((PROJECT / 'imagenet' / 'reporting' / 'report_schema.json').read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.validate(json.loads((trained / 'report.json').read_text()), schema)
+
+
+def report_with(**metrics):
+    report = Report('resnetv15-18', 1, [])
+    for phase, values in metrics.items():
+        for top1 in values:
+            report.add(phase, {'top1': top1})
+    return report
+
+
+def test_best_of_the_parameters_and_the_averaged_ones():
+    best = report_with(val=[0.5, 0.7, 0.6], ema=[0.1, 0.6, 0.8]).best
+    assert best == {'phase': 'ema', 'epoch': 3, 'top1': 0.8}
+    assert describe_best(best) == 'best top-1 0.8000 in epoch 3, of the averaged parameters'
+    best = report_with(val=[0.5, 0.8, 0.8], ema=[0.1, 0.6, 0.8]).best
+    assert best == {'phase': 'val', 'epoch': 2, 'top1': 0.8}
+    assert describe_best(best) == 'best top-1 0.8000 in epoch 2, of the parameters'
+    assert report_with(train=[0.5]).best is None
