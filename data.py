@@ -1,11 +1,12 @@
 """The data set and its backends: options, checks, `get_data_loader` and `open_data`.
 
 `get_data_loader(args)` returns a function `(args, kv) -> (train, val)`; both are `DeviceBatches`. `val` is None without
-`--data-val`, and `train` is None if the mode does not train. `open_data(args, kv)` also closes them.
+`--data-val`, and `train` is None if the mode does not train. `open_data(args, kv)` also closes them, and `open_stages`
+reads training images whose size grows.
 """
 
 import math
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from imagenet.common.options import (
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
 from imagenet.input_pipeline import interpolation, mxnet_backend, synthetic_backend
+from imagenet.input_pipeline.batches import StagedBatches
 from imagenet.runtime.dali_library import is_installed, load_dali
 from imagenet.runtime.devices import local_devices
 
@@ -136,14 +138,14 @@ def with_crop_fraction(args, image_shape):
     """Return the options with the `--data-val-resize` that `--crop-fraction` stands for.
 
     Args:
-        image_shape: `(C, H, W)`, for use if the option is left out.
+        image_shape: `(C, H, W)`, for use if the options for it are left out.
 
     Raises:
         UserError: it is too large.
     """
     if args.crop_fraction is None:
         return args
-    crop = max((args.image_shape or image_shape)[1:])
+    crop = args.val_image_size or max((args.image_shape or image_shape)[1:])
     # As a decimal: 270 / 0.54 is less than 500 in binary.
     shorter_side = math.floor(crop / Fraction(str(args.crop_fraction)))
     if shorter_side > LARGEST_SIDE:
@@ -222,6 +224,25 @@ def open_data(args, kv):
             if batches is not None:
                 stack.enter_context(batches)
         yield loaded
+
+
+@contextmanager
+def open_stages(args, kv):
+    """Provide the `StagedBatches` of a run that trains and its validation iterator, and close them at the end."""
+
+    def open_stage(stage):
+        return get_data_loader(args)(stage_options(args, stage), kv)[0]
+
+    validating = open_data(with_changes(args, mode=Mode.VAL), kv) if args.mode.validates else nullcontext((None, None))
+    with StagedBatches(open_stage) as training, validating as (_, validation):
+        yield training, validation
+
+
+def stage_options(args, stage):
+    """Return the options with which a `Stage` reads its training images."""
+    image_shape = (args.image_shape[0], *stage.image_size)
+    changes = {} if stage.magnitude is None else {'randaugment_magnitude': stage.magnitude}
+    return with_changes(args, mode=Mode.TRAIN, image_shape=image_shape, batch_size=stage.batch_size, **changes)
 
 
 def load_data(backend, args, kv):

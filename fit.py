@@ -18,6 +18,7 @@ from imagenet.training.losses import make_cross_entropy
 from imagenet.training.lr_schedule import ScheduleOptions, get_schedule
 from imagenet.training.metrics import Sums, epoch_metrics, make_batch_statistics
 from imagenet.training.profiler import Profiler
+from imagenet.training.resolution_schedule import stage_at
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from imagenet.training.timing import CommunicationTimer, StepMeter
@@ -111,10 +112,17 @@ def check_fit_args(args):
 
 @dataclass
 class Run:
-    """Everything that training needs. `val_data` is None if nothing is validated."""
+    """Everything that training needs.
+
+    Attributes:
+        resize: a function of (height, width) that prepares the network for images of that size.
+        train_data: `StagedBatches`.
+        val_data: `DeviceBatches`, or None if nothing is validated.
+    """
 
     args: object
     net: object
+    resize: object
     step: TrainingStep
     train_data: object
     val_data: object
@@ -170,6 +178,7 @@ def train_and_validate(run):
     results = {'train': training}
     average_running_statistics(run.step.running)
     if run.val_data is not None:
+        run.resize(run.args.image_shape[1:])
         results['val'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
         if run.step.average is not None and results['val'] is not None:
             with run.step.average.applied():
@@ -216,10 +225,11 @@ def save_stopped(run):
     run.checkpoints.save(run.net, run.step, run.progress)
     finish_writing(run)
     progress = run.progress
+    stage = stage_at(run.args.training_stages, progress.epoch)
     saved = 'nothing was saved (--save-frequency 0)' if run.args.save_frequency == 0 else 'the same command resumes it'
     run.log.info(
         f'stopped by {run.stop.name or "a signal to another process"} in epoch {progress.epoch + 1}, '
-        f'after {progress.iteration} of {len(run.train_data)} steps: {saved}'
+        f'after {progress.iteration} of {len(run.train_data.of(stage))} steps: {saved}'
     )
 
 
@@ -247,20 +257,26 @@ def train_epoch(run):
     The loop pushes steps to the devices and waits for them only every `--disp-batches` steps and at the end; a
     `StepMeter` counts them as they finish.
     """
-    args, progress, data = run.args, run.progress, run.train_data
-    epoch, schedule = progress.epoch, get_schedule(pick(ScheduleOptions, args))
+    args, progress, epoch = run.args, run.progress, run.progress.epoch
+    stage, schedule = prepare_stage(run), get_schedule(pick(ScheduleOptions, args))
+    data = run.train_data.of(stage)
     steps = count_steps(args, data)
     if progress.iteration < steps:
         data.reset(epoch, progress.iteration)
     # For optimizers that draw random numbers.
     mx.random.seed(derive_seed(args.seed, epoch, distributed.rank()))
-    examples_per_step = args.batch_size // distributed.size()
+    scale = stage.batch_size / args.batch_size
+
+    def rate_of(iteration):
+        return scale * schedule(epoch + iteration / len(data))
+
+    examples_per_step = stage.batch_size // distributed.size()
     bar = run.log.progress(steps, f'epoch {epoch + 1}/{args.num_epochs}', progress.iteration)
     communication = run.step.communication = CommunicationTimer(*progress.communication)
     with bar, StepMeter(pick(StepOptions, args), bar, progress) as meter:
-        recent = RecentSteps(meter, args.batch_size, has_loss=not args.no_metrics)
+        recent = RecentSteps(meter, stage.batch_size, has_loss=not args.no_metrics)
         for iteration, batches in zip(range(progress.iteration, steps), data):
-            learning_rate = schedule(epoch + iteration / len(data))
+            learning_rate = rate_of(iteration)
             meter.count(run.step(batches, learning_rate, epoch, iteration), examples_per_step)
             check_loss_scale(run, epoch, iteration)
             run.profiler.step()
@@ -275,9 +291,21 @@ def train_epoch(run):
     if progress.iteration < steps:
         return None
     metrics = epoch_metrics(meter.sums, meter.latencies, meter.seconds, has_metrics=not args.no_metrics)
-    metrics['lr'] = schedule(epoch + (steps - 1) / len(data))
+    metrics['lr'] = rate_of(steps - 1)
     share = communication.share()
     return metrics if share is None else {**metrics, 'comm_share': share}
+
+
+def prepare_stage(run):
+    """Prepare the network for the image size of the current epoch. Return its `Stage`."""
+    stages, epoch = run.args.training_stages, run.progress.epoch
+    stage = stage_at(stages, epoch)
+    if len(stages) > 1 and epoch == stage.first_epoch:
+        height, width = stage.image_size
+        run.log.info(f'epoch {epoch + 1}: images of {height}x{width}, batch size {stage.batch_size}')
+    run.resize(stage.image_size)
+    run.progress.batch_size = stage.batch_size
+    return stage
 
 
 def check_loss_scale(run, epoch, iteration):

@@ -143,9 +143,14 @@ def check_model(arch, num_layers, padding, image_shape):
     shape = ','.join(map(str, image_shape))
     if not is_image_shape(image_shape):
         raise UserError(f'--image-shape {shape}: {IMAGE_SHAPE_RULE}')
-    if min(image_shape[1:]) < architecture.least_size:
-        least = architecture.least_size
-        raise UserError(f'--image-shape {shape}: --arch {arch} needs a height and width of at least {least}')
+    check_image_size(arch, f'--image-shape {shape}', image_shape[1:])
+
+
+def check_image_size(arch, option, size):
+    """Raise `UserError`, which names an option, if a known architecture cannot take images of (height, width)."""
+    least = ARCHITECTURES[arch].least_size
+    if min(size) < least:
+        raise UserError(f'{option}: --arch {arch} needs a height and width of at least {least}')
 
 
 def get_model(
@@ -217,7 +222,7 @@ def get_model(
     with mx.name.NameManager():
         features, channels = make_features(arch, layers, image_shape, **options)
         return Classifier(
-            layers, features, channels, num_classes, image_shape[0], input_layout, options['dropout'], initializer
+            layers, features, channels, num_classes, image_shape, input_layout, options['dropout'], initializer
         )
 
 
@@ -269,8 +274,23 @@ def build_model(args, devices):
     net = _with_values(get_model(**model_options(args)), args, devices)
     net.cast(args.dtype)
     distributed.broadcast(net.collect_params())
-    net.hybridize(static_alloc=True, static_shape=args.mode is not Mode.PRED)
+    hybridize(net, args)
     return net
+
+
+def resize_network(net, args, size):
+    """Prepare a network of `build_model` for images of another size, (height, width).
+
+    Its graph for the size before is freed.
+    """
+    if size == net.image_size:
+        return
+    net.take_paddings(get_model(**{**model_options(args), 'image_shape': (args.image_shape[0], *size)}))
+    hybridize(net, args)
+
+
+def hybridize(net, args):
+    net.hybridize(static_alloc=True, static_shape=args.mode is not Mode.PRED)
 
 
 def build_unfused(args):

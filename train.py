@@ -11,6 +11,7 @@ import itertools
 import math
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from data import (
     dataset_fingerprint,
     describe_dataset,
     open_data,
+    open_stages,
     with_crop_fraction,
 )
 from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
@@ -93,6 +95,7 @@ from imagenet.runtime.system_info import versions
 from imagenet.training.lr_schedule import ScheduleOptions, add_schedule_args
 from imagenet.training.optimizer import OptimizerOptions, add_optimization_args, make_optimizer
 from imagenet.training.profiler import Profiler, add_profiling_args, run_operators_one_by_one
+from imagenet.training.resolution_schedule import ResolutionOptions, add_resolution_args, get_stages, stage_at
 from imagenet.training.step import StepOptions, TrainingStep
 from imagenet.training.stop_signals import StopRequest
 from imagenet.training.transfer import TransferOptions, add_transfer_args
@@ -104,11 +107,13 @@ from models import (
     build_model,
     build_unfused,
     check_arch,
+    check_image_size,
     check_model,
     describe_model,
     get_model,
     model_name,
     model_options,
+    resize_network,
 )
 
 # This build of MXNet counts with 32 bits.
@@ -140,6 +145,7 @@ def parse_args(argv=None):
     add_fit_args(parser)
     add_checkpoint_args(parser)
     add_schedule_args(parser)
+    add_resolution_args(parser)
     add_optimization_args(parser)
     add_transfer_args(parser)
     add_device_args(parser)
@@ -172,13 +178,14 @@ def resolve_args(args):
         raise UserError(f'--mode {args.mode} with {ranks.size()} processes: start only one')
     if args.device == 'gpu':
         check_gpus(max(ranks.local_size(), max(args.gpus) + 1))
-    is_shape_given = args.image_shape is not None
+    given = args
     args, notes = complete_network(args)
-    if args.input_channels is not None and not is_shape_given:
+    if args.input_channels is not None and given.image_shape is None:
         args = with_changes(args, image_shape=(args.input_channels, *args.image_shape[1:]))
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)
+    args = with_image_sizes(args, is_resize_given=given.data_val_resize is not None)
     check_file_names(args.workspace, {**log_files(args), '--model-prefix': args.model_prefix})
     for options in (ScheduleOptions, OptimizerOptions, TransferOptions):
         pick(options, args)
@@ -189,7 +196,7 @@ def resolve_args(args):
     args = with_changes(args, **changes)
     notes += [*backend_notes, *check_processor(args)]
     check_data_args(args)
-    check_batch_size(args)
+    check_batch_sizes(args)
     if args.mode.needs_data:
         notes += note_of_classes(args)
         args = with_changes(args, **describe_dataset(args))
@@ -249,6 +256,29 @@ def complete_network(args):
         if args.num_classes is None and not args.finetune:
             args = with_changes(args, num_classes=count_classes(args.load.path))
     return args, notes
+
+
+def with_image_sizes(args, is_resize_given):
+    """Return the options with the `training_stages`, and with the image shape of validation, which may differ.
+
+    Args:
+        is_resize_given: whether --data-val-resize is set. Otherwise it is scaled with the validation images.
+
+    Raises:
+        UserError: the architecture needs larger images, or options contradict each other.
+    """
+    stages, channels = get_stages(pick(ResolutionOptions, args)), args.image_shape[0]
+    if args.val_image_size is not None:
+        shape = (channels, args.val_image_size, args.val_image_size)
+        if not is_resize_given and args.crop_fraction is None:
+            resize = args.data_val_resize * args.val_image_size // max(args.image_shape[1:])
+            args = with_changes(args, data_val_resize=resize)
+        args = with_changes(args, image_shape=shape)
+        check_image_size(args.arch, f'--val-image-size {args.val_image_size}', shape[1:])
+    option = '--image-sizes' if args.image_sizes else '--base-image-size'
+    for stage in stages:
+        check_image_size(args.arch, f'{option} {min(stage.image_size)}', stage.image_size)
+    return with_changes(args, training_stages=stages)
 
 
 def note_of_source(args, source, assumed):
@@ -382,19 +412,27 @@ def check_processor(args):
     ]
 
 
-def check_batch_size(args):
-    """Raise `UserError` if the batch cannot be split equally, or MXNet cannot hold a share."""
+def check_batch_sizes(args):
+    """Raise `UserError` if a batch cannot be split equally, or MXNet cannot hold a share."""
+    channels, *size = args.image_shape
+    check_batch_size('--batch-size', args.batch_size, args.gpus, (channels, *size))
+    for stage in args.training_stages if args.mode.trains else ():
+        option = '--batch-size' if args.stage_batch_sizes is None else '--stage-batch-sizes'
+        check_batch_size(option, stage.batch_size, args.gpus, (channels, *stage.image_size))
+
+
+def check_batch_size(option, batch_size, gpus, image_shape):
     processes = ranks.size()
-    shares = processes * (len(args.gpus) if processes == 1 else 1)
-    if args.batch_size % shares:
+    shares = processes * (len(gpus) if processes == 1 else 1)
+    if batch_size % shares:
         raise UserError(
-            f'--batch-size {args.batch_size}: cannot be split equally over {shares} processes or devices; '
+            f'{option} {batch_size}: cannot be split equally over {shares} processes or devices; '
             f'use a multiple of {shares}'
         )
-    if args.batch_size // shares * math.prod(args.image_shape) > MOST_VALUES:
-        shape = ','.join(map(str, args.image_shape))
+    if batch_size // shares * math.prod(image_shape) > MOST_VALUES:
+        shape = ','.join(map(str, image_shape))
         raise UserError(
-            f'--batch-size {args.batch_size} with --image-shape {shape}: an array of MXNet holds at most {MOST_VALUES} '
+            f'{option} {batch_size} with --image-shape {shape}: an array of MXNet holds at most {MOST_VALUES} '
             'values; use a smaller batch'
         )
 
@@ -407,19 +445,32 @@ def check_by_building(args):
     if ranks.size() > 1:
         distributed.load_horovod(args.kv_store, args.device)
     as_launched = SimpleNamespace(rank=lambda: 0, size=ranks.size)
-    with open_data(with_changes(args, seed=args.seed or 0), as_launched) as (train_data, _):
-        if train_data is not None:
-            count_steps(args, train_data)
+    check_data(with_changes(args, seed=args.seed or 0), as_launched)
     if args.mode.trains:
         path = manifest_path(args.workspace, args.model_prefix)
         with only_run(args.workspace, args.model_prefix):
             found = None if args.no_resume else find_checkpoint(path)
         if found:
-            resume_with(found[0], vars(with_defaults(args, options_to_keep(found[0]))), path)
+            resume_args(with_defaults(args, options_to_keep(found[0])), found[0], path)
     net = get_model(**model_options(args))
     if args.load is not None:
         allocate(net, [mx.cpu()])
         load_parameters(net, args.load.path, with_output=not args.finetune)
+
+
+def check_data(args, kv):
+    """Raise `UserError` if the data of the mode, or of a stage of training, cannot be opened or has too few images."""
+    if not args.mode.trains:
+        with open_data(args, kv):
+            return
+    with open_stages(args, kv) as (train_data, _):
+        for stage in args.training_stages:
+            count_steps(args, train_data.of(stage))
+
+
+def resume_args(args, progress, path):
+    """Prepare a checkpoint's progress for a run with these options. Return lines for the log."""
+    return resume_with(progress, vars(args), stage_at(args.training_stages, progress.epoch).batch_size, path)
 
 
 def run_training(args, notes):
@@ -431,11 +482,11 @@ def run_training(args, notes):
         found = find_checkpoint(path)
         if found:
             args = with_defaults(args, options_to_keep(found[0]))
-            notes = [*notes, *resume_with(found[0], vars(args), path)]
+            notes = [*notes, *resume_args(args, found[0], path)]
         else:
             notes = [*notes, *notes_of_start(args)]
         args, log = begin(with_defaults(args, INPUT_DEFAULTS), notes, is_resumed=found is not None)
-        with open_data(args, distributed) as (train_data, val_data):
+        with open_stages(args, distributed) as (train_data, val_data):
             net = build_model(args, local_devices(args.device, args.gpus))
             train(args, net, train_data, val_data, log, found)
 
@@ -503,7 +554,9 @@ def train(args, net, train_data, val_data, log, found):
         return
     saver = CheckpointSaver(pick(SaverOptions, args), describe_saved(args), log.info)
     with saver as checkpoints, new_profiler(args, log) as profiler:
-        run = Run(args, net, step, train_data, val_data, log, report, progress, checkpoints, StopRequest(), profiler)
+        resize = partial(resize_network, net, args)
+        data = train_data, val_data
+        run = Run(args, net, resize, step, *data, log, report, progress, checkpoints, StopRequest(), profiler)
         try:
             fit(run)
         except KeyboardInterrupt:

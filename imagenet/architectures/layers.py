@@ -92,6 +92,11 @@ class Convolution(nn.Conv2D):
         self._zeros = [after - before for before, after in paddings]
         self._kwargs['kernel'] = tuple(kernel_size + zeros for zeros in self._zeros)
 
+    def pad_like(self, other):
+        """Take the paddings of another convolution."""
+        self._kwargs.update({name: other._kwargs[name] for name in ('kernel', 'pad')})
+        self._zeros = other._zeros
+
     def hybrid_forward(self, F, x, weight, bias=None):
         return super().hybrid_forward(F, x, self._extended(F, weight), bias)
 
@@ -107,6 +112,13 @@ class Convolution(nn.Conv2D):
         weight = F.reshape(weight, (channels, 1, height, width * inputs))
         weight = F.Pad(weight, mode='constant', pad_width=(0, 0, 0, 0, rows, 0, columns * inputs, 0))
         return F.reshape(weight, (channels, height + rows, width + columns, inputs))
+
+
+def convolutions_of(net):
+    """Return the `Convolution`s of a network in order."""
+    found = []
+    net.apply(lambda block: found.append(block) if isinstance(block, Convolution) else None)
+    return found
 
 
 class Activation(nn.HybridBlock):

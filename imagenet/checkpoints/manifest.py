@@ -25,6 +25,8 @@ class TrainingProgress:
     Attributes:
         epoch: finished epochs, validation included.
         iteration: finished steps of the next epoch.
+        batch_size: images in each of these steps, over all ranks; None in checkpoints of versions in which it is the
+            option `batch_size`.
         sums: what these steps add to that epoch's metrics, over all processes; see metrics.py.
         latencies, seconds: of these steps, on rank 0.
         communication: `seconds` and `update_seconds` of a `CommunicationTimer`.
@@ -39,6 +41,7 @@ class TrainingProgress:
     options: dict
     epoch: int = 0
     iteration: int = 0
+    batch_size: int = None
     sums: list = field(default_factory=list)
     latencies: list = field(default_factory=list)
     seconds: float = 0.0

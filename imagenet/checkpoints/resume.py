@@ -18,6 +18,7 @@ REMEMBERED_OPTIONS = {
     *('lr_decay_rate', 'lr_decay_epochs', 'lr_decay_from', 'lr_points', 'min_lr', 'cooldown_epochs'),
     *('label_smoothing', 'mixup', 'grad_accum_steps', 'grad_clip_norm', 'data_backend', 'image_shape', 'num_examples'),
     *('interpolation', 'padding', 'batchnorm_eps', 'batchnorm_mom', 'drop_connect', 'dropout'),
+    *('image_sizes', 'stages', 'base_image_size', 'stage_batch_sizes', 'stage_magnitudes', 'val_image_size'),
     *('lr_mult_features', 'optimizer_eps', 'mean_square_decay', 'mean_square_start', 'wd_exclude', 'ema_warmup'),
 }
 
@@ -81,8 +82,11 @@ def compare_options(progress, options, path):
     return different
 
 
-def resume_with(progress, options, path):
+def resume_with(progress, options, batch_size, path):
     """Prepare a checkpoint's progress for a run with these options.
+
+    Args:
+        batch_size: that of the run in the epoch to resume, over all ranks.
 
     Returns:
         Lines for the log.
@@ -95,8 +99,8 @@ def resume_with(progress, options, path):
         f'resuming from {path}: {progress.epoch} of {options["num_epochs"]} epochs and {progress.iteration} steps '
         'are done'
     ]
-    if progress.iteration and options['batch_size'] != progress.options['batch_size']:
-        change_batch_size(progress, options['batch_size'], options['grad_accum_steps'])
+    if progress.iteration and batch_size != batch_size_of(progress):
+        change_batch_size(progress, batch_size, options['grad_accum_steps'])
         notes.append(f'in this epoch, as many examples are done as in {progress.iteration} steps of the new batch size')
     if options['load'] is not None:
         notes.append(f'--load {options["load"]} is ignored: the parameters come from the checkpoint')
@@ -107,8 +111,13 @@ def resume_with(progress, options, path):
 
 def change_batch_size(progress, batch_size, grad_accum_steps):
     """Convert the steps done in the current epoch to another batch size, rounded down to complete updates."""
-    examples = progress.iteration * progress.options['batch_size']
+    examples = progress.iteration * batch_size_of(progress)
     progress.iteration = examples // batch_size // grad_accum_steps * grad_accum_steps
+
+
+def batch_size_of(progress):
+    """Return the number of images in each step that is done in the current epoch."""
+    return progress.batch_size or progress.options['batch_size']
 
 
 def describe_checkpoint(path):

@@ -73,6 +73,34 @@ class DeviceBatches:
         return self._steps
 
 
+class StagedBatches:
+    """The training iterators of a run's stages, whose images and batches differ in size; one at a time is open.
+
+    Args:
+        open_stage: a function that takes a stage and returns its `DeviceBatches`.
+    """
+
+    def __init__(self, open_stage):
+        self._open_stage = open_stage
+        self._stage = self._batches = None
+        self._stack = ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._stack.__exit__(*error)
+
+    def of(self, stage):
+        """Return the `DeviceBatches` of a stage; those of another stage are closed first."""
+        if stage is not self._stage:
+            self._stage = None
+            self._stack.close()
+            self._batches = self._stack.enter_context(self._open_stage(stage))
+            self._stage = stage
+        return self._batches
+
+
 def split_over_devices(batches, devices, form):
     """Split a process's batches, images `(N, 3, H, W)`, into equal batches for its devices."""
     for batch in batches:

@@ -20,9 +20,8 @@ DROPOUT_STREAM = 3
 
 @dataclass(frozen=True)
 class StepOptions:
-    """The options of the same names; `batch_size` is the total over all ranks."""
+    """The options of the same names."""
 
-    batch_size: int
     num_classes: int
     label_smoothing: float
     mixup: float
@@ -100,16 +99,20 @@ class TrainingStep:
         scale = self.loss_scale.value
         mx.autograd.backward(losses, None if scale == 1 else [mx.nd.ones_like(loss) * scale for loss in losses])
         if batch_of_update == self._options.grad_accum_steps - 1:
-            if not self._update(learning_rate, scale):
+            examples = sum(len(batch.label[0]) for batch in batches) * distributed.size()
+            if not self._update(learning_rate, scale, examples * self._options.grad_accum_steps):
                 self._restore_running_statistics(running)
             self.communication.end()
         if self._options.no_metrics:
             return losses
         return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
 
-    def _update(self, learning_rate, scale):
-        """Update the parameters from the gradients of all ranks; return False if a gradient has overflowed."""
-        examples = self._options.batch_size * self._options.grad_accum_steps
+    def _update(self, learning_rate, scale, examples):
+        """Update the parameters from the gradients of all ranks; return False if a gradient has overflowed.
+
+        Args:
+            examples: the number of examples that the gradients are sums over, on all ranks.
+        """
         self.trainer.set_learning_rate(learning_rate)
         self.communication.run(self.trainer.allreduce_grads)
         is_finite = self.loss_scale.check_gradients([param.list_grad()[0] for param in self._trained])

@@ -81,6 +81,25 @@ def test_network_with_same_padding(arch, size):
     assert is_symmetric or relative_difference(found, Reference(arrays).logits(images, arch)) > 1e-3
 
 
+@pytest.mark.parametrize('hybrid', [False, True])
+def test_network_with_same_padding_changes_its_size(hybrid):
+    """Images that grow in training need other paddings."""
+    settings = {'arch': 'efficientnet_lite0', 'padding': 'same'}
+    net = make(**settings, image_shape=(3, 64, 64))
+    arrays = random_arrays(net)
+    parameters.set_canonical(net, arrays)
+    if hybrid:
+        net.hybridize(static_alloc=True, static_shape=True)
+    for size in ((75, 75), (49, 38), (64, 64)):
+        net.take_paddings(models.get_model(**settings, num_classes=10, image_shape=(3, *size)))
+        if hybrid:
+            net.hybridize(static_alloc=True, static_shape=True)
+        assert net.image_size == size
+        images = mx.nd.array(np.random.RandomState(1).standard_normal((2, 3, *size)))
+        expected = Reference(arrays, 'same').logits(images, 'efficientnet_lite0')
+        assert relative_difference(net(images), expected) < 1e-4
+
+
 def drop_rates(net):
     """Return the rate at which each block's branch is dropped; blocks that never drop it are left out."""
     nodes = json.loads(net(mx.sym.var('data')).tojson())['nodes']

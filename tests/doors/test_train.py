@@ -10,6 +10,7 @@ from helpers.commands import (
     call_here,
 )
 from imagenet.runtime.compat import mx
+from train import complete_network, parse_args, with_image_sizes
 
 pytestmark = pytest.mark.usefixtures('device')
 
@@ -82,3 +83,23 @@ class TestBadInput:
     )  # fmt: skip
     def test_values_out_of_range(self, data, tmp_path, option):
         assert_user_error(run(data, tmp_path, *option), f'{option[0]} {option[1]}')
+
+
+@pytest.mark.parametrize(
+    ('options', 'resize'),
+    [
+        ((), 256),
+        (('--val-image-size', '288'), 329),
+        (('--val-image-size', '288', '--data-val-resize', '300'), 300),
+        (('--val-image-size', '288', '--crop-fraction', '0.9'), 320),
+        (('--image-shape', '3,160,160', '--data-val-resize', '182', '--val-image-size', '224'), 182),
+    ],
+)
+def test_validation_images_of_another_size(options, resize):
+    """The crop covers the same share of a validation image, unless an option says otherwise."""
+    given = parse_args(options)
+    args, _ = complete_network(given)
+    args = with_image_sizes(args, is_resize_given=given.data_val_resize is not None)
+    assert args.data_val_resize == resize
+    assert args.image_shape[1] == (given.val_image_size or 224)
+    assert args.training_stages[0].image_size == ((160, 160) if '3,160,160' in options else (224, 224))

@@ -35,6 +35,7 @@ def make_args(folder=None, backend='mxnet', **changes):
         'device': 'cpu',
         'gpus': [0],
         'num_classes': None,
+        'val_image_size': None,
         'input_layout': 'NCHW',
         'dtype': 'float32',
     }
