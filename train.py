@@ -92,7 +92,9 @@ from imagenet.runtime.compat import mx
 from imagenet.runtime.devices import add_device_args, check_gpus, choose_device, choose_dtype, local_devices
 from imagenet.runtime.seeds import draw_seed, seed_everything
 from imagenet.runtime.system_info import versions
+from imagenet.training.losses import LossOptions, add_loss_args, make_loss
 from imagenet.training.lr_schedule import ScheduleOptions, add_schedule_args
+from imagenet.training.mixing import Mixing, MixingOptions, add_mixing_args, check_pairs
 from imagenet.training.optimizer import OptimizerOptions, add_optimization_args, make_optimizer
 from imagenet.training.profiler import Profiler, add_profiling_args, run_operators_one_by_one
 from imagenet.training.resolution_schedule import ResolutionOptions, add_resolution_args, get_stages, stage_at
@@ -147,6 +149,8 @@ def parse_args(argv=None):
     add_schedule_args(parser)
     add_resolution_args(parser)
     add_optimization_args(parser)
+    add_loss_args(parser)
+    add_mixing_args(parser)
     add_transfer_args(parser)
     add_device_args(parser)
     add_data_args(parser)
@@ -187,7 +191,7 @@ def resolve_args(args):
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)
     args = with_image_sizes(args, is_resize_given=given.data_val_resize is not None)
     check_file_names(args.workspace, {**log_files(args), '--model-prefix': args.model_prefix})
-    for options in (ScheduleOptions, OptimizerOptions, TransferOptions):
+    for options in (ScheduleOptions, OptimizerOptions, LossOptions, MixingOptions, TransferOptions):
         pick(options, args)
     check_inference_args(args)
     if args.profile is not None:
@@ -413,15 +417,17 @@ def check_processor(args):
 
 
 def check_batch_sizes(args):
-    """Raise `UserError` if a batch cannot be split equally, or MXNet cannot hold a share."""
+    """Raise `UserError` if a batch cannot be split equally, or a share is too small to be mixed or too large."""
     channels, *size = args.image_shape
     check_batch_size('--batch-size', args.batch_size, args.gpus, (channels, *size))
     for stage in args.training_stages if args.mode.trains else ():
         option = '--batch-size' if args.stage_batch_sizes is None else '--stage-batch-sizes'
-        check_batch_size(option, stage.batch_size, args.gpus, (channels, *stage.image_size))
+        share = check_batch_size(option, stage.batch_size, args.gpus, (channels, *stage.image_size))
+        check_pairs(pick(MixingOptions, args), share)
 
 
 def check_batch_size(option, batch_size, gpus, image_shape):
+    """Return the share of a batch that a device gets. Raise `UserError` if it is no whole number, or too large."""
     processes = ranks.size()
     shares = processes * (len(gpus) if processes == 1 else 1)
     if batch_size % shares:
@@ -435,6 +441,7 @@ def check_batch_size(option, batch_size, gpus, image_shape):
             f'{option} {batch_size} with --image-shape {shape}: an array of MXNet holds at most {MOST_VALUES} '
             'values; use a smaller batch'
         )
+    return batch_size // shares
 
 
 def check_by_building(args):
@@ -540,7 +547,8 @@ def train(args, net, train_data, val_data, log, found):
         keep_class_names(data_folders(args.data_train, args.data_val), args.workspace)
     devices = local_devices(args.device, args.gpus)
     optimizer = make_optimizer(pick(OptimizerOptions, args))
-    step = TrainingStep(net, devices, optimizer, pick(StepOptions, args), pick(TransferOptions, args))
+    loss, mix = make_loss(pick(LossOptions, args)), Mixing(pick(MixingOptions, args))
+    step = TrainingStep(net, devices, optimizer, pick(StepOptions, args), pick(TransferOptions, args), loss, mix)
     report = new_report(args)
     progress = TrainingProgress(seed=args.seed, options=saved_options(vars(args)), epoch=args.begin_epoch)
     if found:

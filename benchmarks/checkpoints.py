@@ -33,8 +33,6 @@ SETTINGS = {
     'wd_exclude': ('batchnorm', 'bias'),
     'ema_warmup': 'tensorflow',
     'dtype': 'float32',
-    'label_smoothing': 0.1,
-    'mixup': 0,
     'grad_accum_steps': 1,
     'grad_clip_norm': None,
     'drop_connect': 0,
@@ -56,6 +54,7 @@ def measure_saves(rounds, ema_decay):
     from imagenet.checkpoints.manifest import TrainingProgress
     from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions
     from imagenet.runtime.compat import mx
+    from imagenet.training.losses import CrossEntropy, Targets
     from imagenet.training.optimizer import OptimizerOptions, make_optimizer
     from imagenet.training.step import StepOptions, TrainingStep
     from imagenet.training.transfer import TransferOptions
@@ -66,7 +65,9 @@ def measure_saves(rounds, ema_decay):
         models.initialize(net, [mx.cpu()])
         net.hybridize(static_alloc=True, static_shape=True)
         optimizer = make_optimizer(pick(OptimizerOptions, args))
-        step = TrainingStep(net, [mx.cpu()], optimizer, pick(StepOptions, args), pick(TransferOptions, args))
+        loss, mix = CrossEntropy(smoothing=0.1), lambda images, labels, moment: (images, Targets(labels))
+        options, transfer = pick(StepOptions, args), pick(TransferOptions, args)
+        step = TrainingStep(net, [mx.cpu()], optimizer, options, transfer, loss, mix)
         checkpoints = CheckpointSaver(pick(SaverOptions, args), {}, announce=lambda line: None)
         batch = mx.io.DataBatch([mx.nd.zeros((BATCH_SIZE, 3, 224, 224))], [mx.nd.zeros(BATCH_SIZE)], pad=0)
         for turn in range(rounds):

@@ -14,7 +14,17 @@ from imagenet.reporting.json_files import read_json
 FORMAT = 1
 SCHEMA = Path(__file__).resolve().with_name('manifest_schema.json')
 # Those of versions that do not record them.
-OPTIONS_BEFORE = {'interpolation': INTERPOLATION_BEFORE, 'freeze': 'none', 'lr_mult_features': 1}
+OPTIONS_BEFORE = {
+    'interpolation': INTERPOLATION_BEFORE,
+    'freeze': 'none',
+    'lr_mult_features': 1,
+    'cutmix': 0,
+    'mix_switch_prob': 0.5,
+    'mixup_off_epoch': 0,
+    'random_erasing': 0,
+    'bce_loss': False,
+    'bce_target_threshold': None,
+}
 ADVICE = 'restore it, or start over with --no-resume'
 
 

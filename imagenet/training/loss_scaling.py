@@ -3,10 +3,11 @@
 from imagenet.runtime.compat import mx
 
 
-class NoLossScaling:
-    """No loss scaling: every update is made."""
+class FixedLossScaling:
+    """Loss scaling by a fixed value, or none at all: every update is made."""
 
-    value = 1.0
+    def __init__(self, value=1.0):
+        self.value = value
 
     def state(self):
         """Return the attributes that a checkpoint must keep, by name."""

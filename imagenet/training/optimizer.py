@@ -93,18 +93,6 @@ def add_optimization_args(parser):
         '(default: batchnorm,bias)',
     )
     group.add_argument(
-        '--label-smoothing',
-        type=number(at_least=0, below=1),
-        default=0.1,
-        help='weight of the uniform distribution in the labels (default: %(default)s)',
-    )
-    group.add_argument(
-        '--mixup',
-        type=number(at_least=0, at_most=1000),
-        default=0,
-        help='mix each training image with another one, with shares from Beta(X, X); 0: no mixup (default: 0)',
-    )
-    group.add_argument(
         '--grad-accum-steps',
         type=integer(at_least=1),
         default=1,

@@ -1,4 +1,4 @@
-"""One training step: loss, mixup, gradients and update, with loss scaling and averaged parameters."""
+"""One training step: mixing, loss, gradients and update, with loss scaling and averaged parameters."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,13 @@ from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.training.ema import ParameterEMA
-from imagenet.training.loss_scaling import DynamicLossScaling, NoLossScaling
-from imagenet.training.losses import PlainLoss, make_cross_entropy
+from imagenet.training.loss_scaling import DynamicLossScaling, FixedLossScaling
 from imagenet.training.metrics import make_batch_statistics
-from imagenet.training.mixup import MixupLoss
 from imagenet.training.optimizer import exempt_from_weight_decay
 from imagenet.training.timing import CommunicationTimer
 from imagenet.training.transfer import freeze
 
-# Number of the random stream of dropout; data loading and mixup use others.
+# Number of the random stream of dropout; data loading and mixing use others.
 DROPOUT_STREAM = 3
 
 
@@ -23,8 +21,6 @@ class StepOptions:
     """The options of the same names."""
 
     num_classes: int
-    label_smoothing: float
-    mixup: float
     grad_accum_steps: int
     grad_clip_norm: float
     wd_exclude: tuple
@@ -44,27 +40,26 @@ class TrainingStep:
         optimizer: an MXNet optimizer.
         options: `StepOptions`.
         transfer: `TransferOptions`.
+        loss: what `make_loss` returns.
+        mix: a `Mixing`.
 
     Attributes:
         trainer: Gluon's trainer, with the optimizer's state.
-        loss_scale: a `NoLossScaling` or `DynamicLossScaling`.
+        loss_scale: a `FixedLossScaling` or `DynamicLossScaling`.
         average: `ParameterEMA`, or None.
         running: the running statistics that training changes, as a list of parameters.
         communication: a `CommunicationTimer`, which the loop replaces at the start of each epoch.
     """
 
-    def __init__(self, net, devices, optimizer, options, transfer):
+    def __init__(self, net, devices, optimizer, options, transfer, loss, mix):
         params = net.collect_params()
         exempt_from_weight_decay(net, options.wd_exclude)
         self._net, changing = freeze(net, transfer)
         self._options = options
-        cross_entropy = make_cross_entropy(options.label_smoothing)
+        self._loss = loss
+        self._mix = mix
         self._statistics = make_batch_statistics(options.num_classes)
-        for block in (cross_entropy, self._statistics):
-            block.hybridize(static_alloc=True, static_shape=True)
-        self._loss = (
-            MixupLoss(cross_entropy, options.mixup, options.seed) if options.mixup else PlainLoss(cross_entropy)
-        )
+        self._statistics.hybridize(static_alloc=True, static_shape=True)
         self._trained = [param for param in changing.values() if param.grad_req != 'null']
         self.running = [param for param in changing.values() if param.grad_req == 'null']
         if options.grad_accum_steps > 1:
@@ -72,7 +67,7 @@ class TrainingStep:
                 param.grad_req = 'add'
         self.trainer = distributed.make_trainer(params, optimizer, devices)
         self.communication = CommunicationTimer()
-        self.loss_scale = DynamicLossScaling() if options.amp else NoLossScaling()
+        self.loss_scale = DynamicLossScaling() if options.amp else FixedLossScaling(loss.gradient_scale)
         self.average = (
             None if options.ema_decay is None else ParameterEMA(changing, options.ema_decay, options.ema_warmup)
         )
@@ -90,12 +85,13 @@ class TrainingStep:
             # In each step, so that a run that resumes in the middle of an epoch draws the same.
             mx.random.seed(derive_seed(self._options.seed, DROPOUT_STREAM, epoch, iteration, distributed.rank()))
         running = self._copy_running_statistics() if self._options.amp else None
-        outputs = []
+        mixed = [
+            self._mix(batch.data[0], batch.label[0], (epoch, iteration, distributed.rank(), device_index))
+            for device_index, batch in enumerate(batches)
+        ]
         with mx.autograd.record():
-            for device_index, batch in enumerate(batches):
-                moment = epoch, iteration, distributed.rank(), device_index
-                outputs.append(self._loss(self._net, batch.data[0], batch.label[0], moment))
-        losses = [loss for _, loss, _ in outputs]
+            logits = [self._net(images) for images, _ in mixed]
+            losses = [self._loss(scores, targets) for scores, (_, targets) in zip(logits, mixed)]
         scale = self.loss_scale.value
         mx.autograd.backward(losses, None if scale == 1 else [mx.nd.ones_like(loss) * scale for loss in losses])
         if batch_of_update == self._options.grad_accum_steps - 1:
@@ -105,7 +101,10 @@ class TrainingStep:
             self.communication.end()
         if self._options.no_metrics:
             return losses
-        return [self._statistics(loss, logits, labels) for logits, loss, labels in outputs]
+        return [
+            self._statistics(loss, scores, targets.likeliest())
+            for loss, scores, (_, targets) in zip(losses, logits, mixed)
+        ]
 
     def _update(self, learning_rate, scale, examples):
         """Update the parameters from the gradients of all ranks; return False if a gradient has overflowed.

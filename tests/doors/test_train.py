@@ -79,11 +79,23 @@ class TestBadInput:
         'option',
         [('--disp-batches', '0'), ('--seed', '-1'), ('--warmup-epochs', '-1'), ('--label-smoothing', '1'),
          ('--save-frequency', '-2'), ('--num-layers', '42'), ('--lr', 'nan'), ('--mom', '1'), ('--wd', '-1'),
-         ('--batchnorm-eps', '0'), ('--batchnorm-mom', '1.5')],
+         ('--batchnorm-eps', '0'), ('--batchnorm-mom', '1.5'), ('--cutmix', '-1'), ('--mix-switch-prob', '1.1'),
+         ('--random-erasing', '2'), ('--mixup-off-epoch', '-1'), ('--bce-target-threshold', '1')],
     )  # fmt: skip
     def test_values_out_of_range(self, data, tmp_path, option):
         assert_user_error(run(data, tmp_path, *option), f'{option[0]} {option[1]}')
 
+    @pytest.mark.parametrize(
+        ('options', 'expected'),
+        [
+            (('--cutmix', '1', '-b', '1'), '--cutmix 1: a batch of one image has no pairs'),
+            (('--mix-switch-prob', '0.3', '--mixup', '0.2'), '--mix-switch-prob 0.3: needs --mixup and --cutmix'),
+            (('--mixup-off-epoch', '5'), '--mixup-off-epoch 5: needs --mixup or --cutmix'),
+            (('--bce-target-threshold', '0.2'), '--bce-target-threshold 0.2: needs --bce-loss'),
+        ],
+    )
+    def test_mixing_that_is_impossible(self, data, tmp_path, options, expected):
+        assert_user_error(run(data, tmp_path, *options), expected)
 
 @pytest.mark.parametrize(
     ('options', 'resize'),

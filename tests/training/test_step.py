@@ -7,11 +7,8 @@ from helpers.networks import make_initialized, random_arrays
 from helpers.training import BATCH, freeze_batch_norm, make_args, make_step
 from imagenet.checkpoints.parameters import canonical_arrays, named_parameters, set_canonical
 from imagenet.runtime.compat import mx
-from imagenet.runtime.seeds import derive_seed
 from imagenet.training.ema import ParameterEMA
 from imagenet.training.loss_scaling import DynamicLossScaling
-from imagenet.training.losses import make_cross_entropy
-from imagenet.training.mixup import MIXUP_STREAM, MixupLoss
 
 
 def make_net(devices=None):
@@ -125,41 +122,6 @@ def test_weight_decay_shrinks_weights_alone():
     for name, array in arrays_after(net).items():
         factor = 1 - 0.5 * 0.1 if name.endswith('weight') else 1
         np.testing.assert_allclose(array, factor * before[name], rtol=1e-5, err_msg=name)
-
-
-def test_mixup_mixes_images_and_labels():
-    net, cross_entropy = make_net(), make_cross_entropy(0.1)
-    batch = batch_of(0, BATCH)
-    images, labels = batch.data[0], batch.label[0]
-    moment = (2, 7, 0, 0)
-    logits, loss, right = MixupLoss(cross_entropy, 0.4, seed=3)(net, images, labels, moment)
-    random = np.random.RandomState(derive_seed(3, MIXUP_STREAM, *moment))
-    shares = random.beta(0.4, 0.4, size=BATCH).astype(np.float32)
-    partners = random.permutation(BATCH)
-    assert len(set(shares)) == BATCH
-    by_hand = shares[:, None, None, None] * images.asnumpy()
-    by_hand += (1 - shares)[:, None, None, None] * images.asnumpy()[partners]
-    expected_logits = net(mx.nd.array(by_hand))
-    np.testing.assert_allclose(logits.asnumpy(), expected_logits.asnumpy(), atol=1e-4)
-    of_own, of_partner = (
-        cross_entropy(expected_logits, mx.nd.array(of)) for of in (labels, labels.asnumpy()[partners])
-    )
-    np.testing.assert_allclose(
-        loss.asnumpy(), shares * of_own.asnumpy() + (1 - shares) * of_partner.asnumpy(), atol=1e-4
-    )
-    np.testing.assert_array_equal(
-        right.asnumpy(), np.where(shares >= 0.5, labels.asnumpy(), labels.asnumpy()[partners])
-    )
-    again, other = (MixupLoss(cross_entropy, 0.4, seed=3)(net, images, labels, at)[1] for at in (moment, (2, 8, 0, 0)))
-    np.testing.assert_array_equal(again.asnumpy(), loss.asnumpy())
-    assert not np.array_equal(other.asnumpy(), loss.asnumpy())
-
-
-def test_label_smoothing():
-    logits = mx.nd.array([[2.0, 0.0, 0.0]])
-    log_probabilities = np.log(np.exp([2.0, 0, 0]) / np.exp([2.0, 0, 0]).sum())
-    expected = -(np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3]) * log_probabilities).sum()
-    assert make_cross_entropy(0.1)(logits, mx.nd.array([0])).asscalar() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize('warmup', ['tensorflow', 'none'])
