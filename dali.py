@@ -5,6 +5,7 @@ assigns to this process, in that order. DALI's own record reader keeps a shuffle
 process, and does not report which record failed to decode.
 """
 
+import warnings
 from collections import deque
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from imagenet.datasets.codec_messages import captured_messages
 from imagenet.datasets.decoding import RGB_CHANNELS, check_decodable, check_record_header, named_refusal, read_pixels
 from imagenet.datasets.image_header import UPRIGHT
 from imagenet.datasets.records import RecordFile, index_path
+from imagenet.input_pipeline.auto_augment import AutoAugmentOptions, augment, needs_conditionals
 from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.interpolation import FILTERS
@@ -90,7 +92,7 @@ def add_dali_args(parser):
 
 
 @dataclass(frozen=True)
-class Options(DataOptions):
+class Options(AutoAugmentOptions, DataOptions):
     """The options that `training_data` and `validation_data` need, under the same names."""
 
     data_backend: str
@@ -216,18 +218,22 @@ class Feed:
 
 
 def _build(options, feed, device, make_images, num_threads, seed):
-    from nvidia.dali import Pipeline, fn, types
+    from nvidia.dali import fn, pipeline_def, types
 
-    pipeline = Pipeline(
+    @pipeline_def(
+        enable_conditionals=needs_conditionals(options),
         batch_size=feed.batch_size,
         num_threads=num_threads,
         device_id=None if options.device == 'cpu' else device.device_id,
         seed=seed,
         prefetch_queue_depth=options.dali_prefetch_queue,
     )
-    with pipeline:
-        encoded = fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(make_images(options, encoded))
+    def define():
+        return make_images(options, fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1))
+
+    # DALI 2 warns that its own augmentations use deprecated names of operators.
+    with warnings.catch_warnings(record=True):
+        pipeline = define()
     with _without_complaints(options.device):
         pipeline.build()
     return pipeline
@@ -293,6 +299,7 @@ def _training_images(options, encoded):
     else:
         images = fn.decoders.image(encoded, **decoder)
         images = fn.random_resized_crop(images, size=size, **_interpolation(options), **crop)
+    images = augment(images, options, *size)
     mirror = fn.random.coin_flip(probability=0.5) if options.random_mirror else 0
     return _normalize(options, images, mirror=mirror)
 

@@ -28,7 +28,7 @@ from imagenet.common.options import (
 )
 from imagenet.datasets.class_names import data_folders, first_class_names
 from imagenet.datasets.records import check_record_file, index_path
-from imagenet.input_pipeline import interpolation, mxnet_backend, synthetic_backend
+from imagenet.input_pipeline import auto_augment, interpolation, mxnet_backend, synthetic_backend
 from imagenet.input_pipeline.batches import StagedBatches
 from imagenet.runtime.dali_library import is_installed, load_dali
 from imagenet.runtime.devices import local_devices
@@ -174,6 +174,7 @@ def check_data_args(args):
         if not low <= high:
             raise UserError(f'--min-{name} {low:g} --max-{name} {high:g}: must be min <= max')
     pick(mxnet_backend.Augmentation, args)
+    pick(auto_augment.AutoAugmentOptions, args)
 
 
 def _join(values):
@@ -202,6 +203,8 @@ def choose_backend(args):
     if backend.startswith('dali'):
         load_dali(backend, args.device)
         mxnet_backend.check_unused(pick(mxnet_backend.Augmentation, args), backend)
+    elif args.mode.trains:
+        auto_augment.check_unused(pick(auto_augment.AutoAugmentOptions, args), backend)
     crop = dali.RANDOM_CROP if backend.startswith('dali') else mxnet_backend.RANDOM_CROP
     chosen = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in crop.items()}
     return {'data_backend': backend, **chosen}, notes

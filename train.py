@@ -74,6 +74,7 @@ from imagenet.inference.fused_graph import add_inference_args
 from imagenet.inference.int8_network import int8_files, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
 from imagenet.inference.prediction import PredictionOptions, add_prediction_args, predict
+from imagenet.input_pipeline.auto_augment import add_auto_augment_args
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher import ranks
@@ -155,6 +156,7 @@ def parse_args(argv=None):
     add_device_args(parser)
     add_data_args(parser)
     add_augmentation_args(parser)
+    add_auto_augment_args(parser)
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     add_inference_args(parser)

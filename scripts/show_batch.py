@@ -34,6 +34,7 @@ from imagenet.common.options import ArgumentParser, check_utf8, integer, with_ch
 from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.datasets.class_names import data_folders, find_class_names
+from imagenet.input_pipeline.auto_augment import add_auto_augment_args
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.reporting.figures import save_figure
 from imagenet.reporting.image_grid import DOTS_PER_INCH, draw_grid
@@ -51,6 +52,7 @@ def parse_args():
     parser.add_argument('--seed', type=integer(at_least=0), default=0, help='the seed of the run (default: 0)')
     add_data_args(parser)
     add_augmentation_args(parser)
+    add_auto_augment_args(parser)
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     # Options of other modules that the data code needs.

@@ -7,9 +7,11 @@ import pytest
 
 import dali
 import data
-from helpers.loaders import load, make_args, read
+from helpers.loaders import load, make_args, read, without_augmentation, write_records
 from imagenet.common.errors import UserError
+from imagenet.common.modes import Mode
 from imagenet.common.options import with_changes
+from imagenet.runtime.compat import mx
 
 
 @pytest.fixture
@@ -93,3 +95,65 @@ def test_default_backend():
 def test_augmentation_of_another_backend():
     with pytest.raises(UserError, match='--brightness 0.2: --data-backend dali-cpu cannot do that; .* mxnet'):
         make_args(backend='dali-cpu', brightness=0.2)
+
+
+POLICIES = ('autoaugment', 'randaugment', 'trivialaugment')
+
+
+@pytest.mark.parametrize('policy', POLICIES)
+def test_automatic_augmentation_of_a_resumed_run(args, monkeypatch, policy):
+    """What is drawn depends on the seed, the epoch and the device, but not on threads or on where an epoch begins."""
+    monkeypatch.setattr(data, 'local_devices', lambda *_: [mx.cpu(0), mx.cpu(1)])
+    plain, labels = read(load(args)[0], 1)
+    args.auto_augment = policy
+    images, labels_again = read(load(args)[0], 1)
+    assert labels_again == labels
+    assert not np.array_equal(images, plain)
+    for threads, prefetched in ((1, 2), (4, 5)):
+        args.dali_threads, args.dali_prefetch_queue = threads, prefetched
+        train, _ = load(args)
+        np.testing.assert_array_equal(read(train, 1)[0], images)
+        train.reset(1, first_step=7)
+        rest = [batch.data[0].asnumpy() for batches in train for batch in batches]
+        np.testing.assert_array_equal(np.concatenate(rest), images[7 * args.batch_size :])
+    assert not np.array_equal(read(train, 2)[0], images)
+
+
+def test_automatic_augmentation_differs_between_devices_and_images(args, tmp_path, monkeypatch):
+    """All images are the same, so only what is drawn can differ."""
+    monkeypatch.setattr(data, 'local_devices', lambda *_: [mx.cpu(0), mx.cpu(1)])
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 64, 3))
+    args.data_train, args.num_examples = write_records(tmp_path, [ramp] * 64), 64
+    args.auto_augment = 'randaugment'
+    without_augmentation(args)
+    images, _ = read(load(args)[0])
+    assert len({image.tobytes() for image in images}) > 40
+    of_devices = images.reshape(4, 2, 8, *images.shape[1:])
+    assert not np.array_equal(of_devices[:, 0], of_devices[:, 1])
+
+
+def test_magnitude_of_a_reader(args):
+    """Another reader may have another magnitude."""
+    args.auto_augment = 'randaugment'
+    images = {magnitude: read(load(with_changes(args, randaugment_magnitude=magnitude))[0])[0] for magnitude in (5, 28)}
+    assert not np.array_equal(images[5], images[28])
+
+
+def test_validation_images_are_not_augmented(args):
+    expected = read(load(args)[1])[0]
+    args.auto_augment = 'autoaugment'
+    np.testing.assert_array_equal(read(load(args)[1])[0], expected)
+
+
+@pytest.mark.parametrize('backend', ['mxnet', 'synthetic'])
+def test_automatic_augmentation_of_other_backends(backend):
+    message = f'--auto-augment autoaugment: --data-backend {backend} cannot do that; use --data-backend dali-cpu'
+    with pytest.raises(UserError, match=message):
+        make_args(backend=backend, auto_augment='autoaugment')
+    make_args(backend=backend, auto_augment='autoaugment', mode=Mode.VAL)
+
+
+def test_contradicting_automatic_augmentation(args):
+    args.randaugment_magnitude = 9
+    with pytest.raises(UserError, match='--randaugment-magnitude 9: needs --auto-augment randaugment'):
+        data.check_data_args(args)

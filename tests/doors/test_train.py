@@ -80,7 +80,8 @@ class TestBadInput:
         [('--disp-batches', '0'), ('--seed', '-1'), ('--warmup-epochs', '-1'), ('--label-smoothing', '1'),
          ('--save-frequency', '-2'), ('--num-layers', '42'), ('--lr', 'nan'), ('--mom', '1'), ('--wd', '-1'),
          ('--batchnorm-eps', '0'), ('--batchnorm-mom', '1.5'), ('--cutmix', '-1'), ('--mix-switch-prob', '1.1'),
-         ('--random-erasing', '2'), ('--mixup-off-epoch', '-1'), ('--bce-target-threshold', '1')],
+         ('--random-erasing', '2'), ('--mixup-off-epoch', '-1'), ('--bce-target-threshold', '1'),
+         ('--randaugment-magnitude', '31'), ('--randaugment-layers', '0')],
     )  # fmt: skip
     def test_values_out_of_range(self, data, tmp_path, option):
         assert_user_error(run(data, tmp_path, *option), f'{option[0]} {option[1]}')
@@ -91,10 +92,12 @@ class TestBadInput:
             (('--cutmix', '1', '-b', '1'), '--cutmix 1: a batch of one image has no pairs'),
             (('--mix-switch-prob', '0.3', '--mixup', '0.2'), '--mix-switch-prob 0.3: needs --mixup and --cutmix'),
             (('--mixup-off-epoch', '5'), '--mixup-off-epoch 5: needs --mixup or --cutmix'),
+            (('--auto-augment', 'augmix'), "--auto-augment: invalid choice: 'augmix'"),
+            (('--randaugment-layers', '3'), '--randaugment-layers 3: needs --auto-augment randaugment'),
             (('--bce-target-threshold', '0.2'), '--bce-target-threshold 0.2: needs --bce-loss'),
         ],
     )
-    def test_mixing_that_is_impossible(self, data, tmp_path, options, expected):
+    def test_augmentation_that_is_impossible(self, data, tmp_path, options, expected):
         assert_user_error(run(data, tmp_path, *options), expected)
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import dali
 import data
 from imagenet.common.modes import Mode
 from imagenet.common.options import with_changes, with_defaults
-from imagenet.input_pipeline import mxnet_backend
+from imagenet.input_pipeline import auto_augment, mxnet_backend
 from imagenet.runtime.compat import mx
 
 Processes = namedtuple('Processes', 'rank size')
@@ -22,6 +22,7 @@ def make_args(folder=None, backend='mxnet', **changes):
     parser = argparse.ArgumentParser()
     data.add_data_args(parser)
     data.add_augmentation_args(parser)
+    auto_augment.add_auto_augment_args(parser)
     dali.add_dali_args(parser)
     mxnet_backend.add_mxnet_data_args(parser)
     args = parser.parse_args(['--image-shape', '3,32,32', '--data-val-resize', '32', '--data-backend', backend])
