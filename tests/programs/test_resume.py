@@ -64,12 +64,16 @@ def seven_classes(tmp_path_factory):
 
 FROM_SEVEN_CLASSES = ('mxnet', '--finetune', '--load', 'SEVEN')
 
+# `resumable` adds --mixup.
+AUGMENTED = ('--auto-augment', 'autoaugment', '--random-erasing', '0.5', '--cutmix', '1', '--mixup-off-epoch', '3')
+
 
 @pytest.mark.parametrize(
     'options',
     [
         ('mxnet', '--drop-connect', '0.3', '--dropout', '0.2'),
         ('dali-cpu',),
+        ('dali-cpu', *AUGMENTED),
         (*FROM_SEVEN_CLASSES, '--freeze', 'features', '--dropout', '0.2'),
         (*FROM_SEVEN_CLASSES, '--freeze', 'batchnorm', '--lr-mult-features', '0.1', '--grad-accum-steps', '5'),
     ],

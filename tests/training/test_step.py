@@ -63,6 +63,43 @@ def test_two_devices_update_as_one():
         np.testing.assert_array_equal(first, second)
 
 
+EVERYTHING = {'mixup': 0.2, 'cutmix': 1.0, 'random_erasing': 0.5, 'bce_loss': True, 'drop_connect': 0.1}
+
+
+def test_mixing_on_two_devices_repeats():
+    """What is drawn depends on the seed, the step and the device alone; it differs between devices."""
+
+    def train(seed):
+        devices = [mx.cpu(0), mx.cpu(1)]
+        net = make_net(devices)
+        step = make_step(make_args(**EVERYTHING, seed=seed), net, devices)
+        for iteration in range(3):
+            step([batch_of(0, BATCH // 2, device) for device in devices], 0.1, 0, iteration)
+        return arrays_after(net)
+
+    first, again, other = train(3), train(3), train(4)
+    for name, array in first.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
+    assert not np.array_equal(first['output.weight'], other['output.weight'])
+
+
+def test_binary_cross_entropy_updates_by_the_mean_over_classes():
+    """The scale that keeps its gradients in float16's range does not change the update."""
+    net = make_net()
+    batch = batch_of(0, BATCH)
+    before = arrays_after(net)
+    step = make_step(make_args(bce_loss=True, label_smoothing=0.1, mom=0.0, wd=0.0), net, [mx.cpu()])
+    with mx.autograd.record():
+        logits = net(batch.data[0])
+    targets = np.eye(10)[batch.label[0].asnumpy().astype(int)] * 0.9 + 0.01
+    errors = 1 / (1 + np.exp(-logits.asnumpy().astype(float))) - targets
+    step([batch], 0.1, 0, 0)
+    after = arrays_after(net)
+    np.testing.assert_allclose(
+        after['output.bias'], before['output.bias'] - 0.1 * errors.mean(axis=0) / 10, rtol=1e-4, atol=1e-6
+    )
+
+
 @pytest.mark.parametrize('clip', [None, 0.5])
 def test_accumulation_updates_as_the_whole_batch(clip):
     net = make_net()
