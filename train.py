@@ -273,6 +273,8 @@ def with_image_sizes(args, is_resize_given):
     Raises:
         UserError: the architecture needs larger images, or options contradict each other.
     """
+    if args.stage_magnitudes and args.auto_augment != 'randaugment':
+        raise UserError('--stage-magnitudes: needs --auto-augment randaugment')
     stages, channels = get_stages(pick(ResolutionOptions, args)), args.image_shape[0]
     if args.val_image_size is not None:
         shape = (channels, args.val_image_size, args.val_image_size)

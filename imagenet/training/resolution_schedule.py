@@ -7,9 +7,9 @@ section 4, also strengthens the augmentation with the size.
 from dataclasses import dataclass
 
 from imagenet.common.errors import UserError
-from imagenet.common.options import LARGEST_SIDE, MOST_IMAGES, comma_separated, integer, pair
+from imagenet.common.options import LARGEST_SIDE, MOST_IMAGES, comma_separated, integer, number, pair
 
-MOST_STAGES = 100
+MOST_STAGES, MOST_MAGNITUDE = 100, 30
 
 
 def add_resolution_args(parser):
@@ -44,7 +44,7 @@ def add_resolution_args(parser):
     )
     group.add_argument(
         '--stage-magnitudes',
-        type=comma_separated(integer(0, 30)),
+        type=comma_separated(number(at_least=0, at_most=MOST_MAGNITUDE)),
         metavar='M,…',
         help='--randaugment-magnitude of each stage',
     )
@@ -72,7 +72,7 @@ class Stage:
     first_epoch: int
     image_size: tuple
     batch_size: int
-    magnitude: int
+    magnitude: float
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ResolutionOptions:
         for option in ('stage_batch_sizes', 'stage_magnitudes'):
             values = getattr(self, option)
             if values is not None and len(values) != num_stages:
-                name, text = f'--{option.replace("_", "-")}', ','.join(map(str, values))
+                name, text = f'--{option.replace("_", "-")}', ','.join(f'{value:g}' for value in values)
                 raise UserError(
                     f'{name} {text}: must be one number for each stage of --image-sizes or --stages, '
                     f'of which there are {num_stages}'

@@ -100,6 +100,7 @@ class TestBadInput:
     def test_augmentation_that_is_impossible(self, data, tmp_path, options, expected):
         assert_user_error(run(data, tmp_path, *options), expected)
 
+
 @pytest.mark.parametrize(
     ('options', 'resize'),
     [
