@@ -1,49 +1,41 @@
-"""Converts image files to the bytes stored in records: the unchanged file, or a JPEG made from it."""
+"""Converts images to the bytes stored in records: the unchanged image, or a JPEG made from it."""
 
 import os
-import stat
 from collections import namedtuple
 
 import cv2
 
 from imagenet.datasets.decoding import CUT_SHORT, UNDECODABLE, RefusedImageError, check_record_header, decode_image
-from imagenet.datasets.records import IMAGE_HEADER, LENGTH_BITS
+from imagenet.datasets.image_files import UnusableError
 
 # Other formats are stored as JPEG.
 KEPT_FORMATS = ('JPEG', 'PNG')
 REASONS = {UNDECODABLE: 'cannot be decoded', CUT_SHORT: 'cut short'}
-# A record stores its length in LENGTH_BITS bits.
-MAX_FILE_BYTES = (1 << LENGTH_BITS) - 1 - IMAGE_HEADER.size
 MAX_JPEG_SIDE = 65500
 FULL_COLOR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 # `image` holds the bytes for the record, or None if there is a problem. `key` is None if records are numbered in order.
-Converted = namedtuple('Converted', 'key label path image problem')
+Converted = namedtuple('Converted', 'key label name place image problem')
 
 
-class UnusableError(Exception):
-    """A file that cannot be packed; the message gives the reason."""
-
-
-def convert_line(root, resize, quality, line):
-    """Return the `Converted` image of a line of a list: a label, a path and perhaps a key."""
-    label, path, *key = os.fsdecode(line).rstrip('\n').split('\t')
-    about = int(key[0]) if key else None, int(label), path
+def convert_line(source, resize, quality, line):
+    """Return the `Converted` image of a line of a list: a label, a name, a place and perhaps a key."""
+    label, name, place, *key = os.fsdecode(line).rstrip('\n').split('\t')
+    about = int(key[0]) if key else None, int(label), name, place
     try:
-        return Converted(*about, convert_image(root / path, resize, quality), None)
+        return Converted(*about, convert_image(source.read(name, place), resize, quality), None)
     except UnusableError as problem:
         return Converted(*about, None, str(problem))
 
 
-def convert_image(path, resize, quality):
-    """Return the bytes to store for an image file.
+def convert_image(encoded, resize, quality):
+    """Return the bytes to store for an encoded image.
 
-    These are the file's bytes, or a JPEG if the image must be resized or has another format.
+    These are the same bytes, or a JPEG if the image must be resized or has another format.
 
     Raises:
-        UnusableError: the file is not a complete image.
+        UnusableError: it is not a complete image.
     """
-    encoded = read_file(path)
     try:
         image = decode_image(encoded)
         if resize and resize < min(image.shape[:2]):
@@ -62,19 +54,6 @@ def is_kept(encoded):
         return check_record_header(encoded).format in KEPT_FORMATS
     except RefusedImageError:
         return False
-
-
-def read_file(path):
-    try:
-        status = path.stat()
-        # Reading a named pipe would block forever.
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusableError('not a file')
-        if status.st_size > MAX_FILE_BYTES:
-            raise UnusableError(f'too large for a record ({status.st_size} bytes)')
-        return path.read_bytes()
-    except OSError as error:
-        raise UnusableError(f'cannot be read ({error.strerror})') from None
 
 
 def shrink(image, shorter_side):

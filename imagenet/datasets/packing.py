@@ -21,8 +21,9 @@ from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
 from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
 from imagenet.datasets.decoding import decode_record_image
-from imagenet.datasets.image_tree import find_roots, list_images, shuffle_like_im2rec, shuffle_lines, skipped_line
+from imagenet.datasets.image_lists import list_images, shuffle_like_im2rec, shuffle_lines, skipped_line
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
+from imagenet.datasets.sources import find_sources, fingerprint
 from imagenet.datasets.splits import SPLITS, first
 from imagenet.reporting.json_files import read_json
 
@@ -41,19 +42,19 @@ def prepare(raw, out, options, threads):
     Args:
         options: the options that determine the content of the data set; they are stored in it.
     """
-    roots = find_roots(raw, options['val_fraction'])
+    sources = find_sources(raw, options['val_fraction'])
     check_out(out)
     work = out.parent / f'.{out.name}.partial'
     work.mkdir(parents=True, exist_ok=True)
     with sole_use_of(work / 'lock'):
-        state = read_state(work, options)
+        state = read_state(work, options, sources)
         if state:
             print(f'resuming: {sum(state.packed.values())} of {sum(state.listed.values())} images are packed')
         else:
-            state = begin(work, raw, roots, options)
+            state = begin(work, raw, sources, options)
         with keep_work_on_error(work):
             for split in SPLITS:
-                pack_split(split, raw, roots[split], work, state, threads)
+                pack_split(split, raw, sources[split], work, state, threads)
         print('checking the record files')
         counts = check_result(work)
         with keep_work_on_error(work):
@@ -96,6 +97,7 @@ class PackingState:
     """The progress stored in `state.json`. Bytes of a file beyond its entry in `sizes` belong to an unfinished step."""
 
     options: dict
+    images: str  # the `fingerprint` of the sources
     listed: dict  # number of images, by split
     done: dict  # how many of them were packed or skipped
     packed: dict
@@ -105,11 +107,11 @@ class PackingState:
         write_atomically(work / 'state.json', lambda path: path.write_text(json.dumps(asdict(self)), encoding='utf-8'))
 
 
-def read_state(work, options):
+def read_state(work, options, sources):
     """Return the `PackingState` of an interrupted run, or None if there is nothing to resume.
 
     Raises:
-        UserError: the state is damaged, or the run had other options.
+        UserError: the state is damaged, or the run had other options or other images.
     """
     path = work / 'state.json'
     if not (path.exists() and (work / 'data').exists()):
@@ -125,10 +127,12 @@ def read_state(work, options):
             f'{work}: contains the work of a run with other options ({"; ".join(different)}); '
             'use the same options to resume it, or remove this folder'
         )
+    if state.images != fingerprint(sources):
+        raise UserError(f'{options["raw"]}: its files have changed since the run began; remove {work} to start over')
     return replace(state, options=options)
 
 
-def begin(work, raw, roots, options):
+def begin(work, raw, sources, options):
     """Write the lists of images to pack. If this fails, remove the work folder.
 
     Returns:
@@ -138,7 +142,8 @@ def begin(work, raw, roots, options):
         data = work / 'data'
         data.mkdir(exist_ok=True)
         random = np.random.RandomState(options['seed'])
-        listed = list_images(work, raw, roots, options['val_fraction'], random)
+        images = fingerprint(sources)
+        listed = list_images(work, raw, sources, options['val_fraction'], random)
         if options.get('order') == IM2REC_ORDER:
             shuffle_like_im2rec(work / 'train.sorted', work / 'train.list')
         else:
@@ -147,6 +152,7 @@ def begin(work, raw, roots, options):
             flush_to_disk(path)
         state = PackingState(
             options=options,
+            images=images,
             listed=listed,
             done=dict.fromkeys(SPLITS, 0),
             packed=dict.fromkeys(SPLITS, 0),
@@ -159,14 +165,14 @@ def begin(work, raw, roots, options):
         raise
 
 
-def pack_split(split, raw, root, work, state, threads):
+def pack_split(split, raw, source, work, state, threads):
     """Append the remaining images of a split to its files, starting at the position stored in the state."""
     listed, done = state.listed[split], state.done[split]
     if done == listed:
         return
-    print(f'packing {listed - done} images of {root} as {split}')
+    print(f'packing {listed - done} images of {source} as {split}')
     began = time.monotonic()
-    convert = partial(convert_line, root, state.options['resize'], state.options['quality'])
+    convert = partial(convert_line, source, state.options['resize'], state.options['quality'])
     names = (f'{split}.rec', f'{split}.idx', f'{split}.lst', 'skipped.txt')
     with ExitStack() as stack:
         files = {
@@ -177,11 +183,12 @@ def pack_split(split, raw, root, work, state, threads):
         advance = stack.enter_context(progress(listed, done))
         for converted in map_in_order(convert, lines, threads):
             if converted.problem:
-                skipped.write(skipped_line(raw, root / converted.path, converted.problem))
+                path = source.path_of(converted.name, converted.place)
+                skipped.write(skipped_line(raw, path, converted.problem))
             else:
                 key = state.packed[split] if converted.key is None else converted.key
                 idx.write(b'%d\t%d\n' % (key, rec.tell()))
-                lst.write(b'%d\t%f\t%s\n' % (key, converted.label, os.fsencode(converted.path)))
+                lst.write(b'%d\t%f\t%s\n' % (key, converted.label, os.fsencode(converted.name)))
                 rec.write(pack_image(key, converted.label, converted.image))
                 state.packed[split] += 1
             state.done[split] += 1
