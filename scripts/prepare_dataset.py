@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Pack any image tree into record files.
+"""Pack any image tree, or ImageNet's TFRecords, into record files.
 
 RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
 class folders themselves, and their images are split. A class is the folder that contains its images, so a class name
 can be a path such as 'animal/cat'.
+
+Or RAW contains TFRecords, train-*-of-* and, without --val-fraction, validation-*-of-*. Labels are 1 to N in
+image/class/label, and become 0 to N - 1. Classes are named by image/class/synset, else by image/class/text. Images are
+sorted by class and image/filename, so these are the files that a tree of the same images gives.
 
 OUT gets {train,val}.{rec,idx,lst} and classes.txt; dataset.json with the number of images and their channels' mean and
 standard deviation; and skipped.txt if files were skipped. With --order im2rec, as prepare_imagenet.sh calls it, the
@@ -22,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('cv2', 'numpy', 'tqdm')
+    start_program('cv2', 'numpy', 'tqdm', 'crc32c')
 
 from argparse import RawDescriptionHelpFormatter
 
@@ -40,7 +44,7 @@ from imagenet.runtime.threads import available_cores, run_on_all_cores
 
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('raw', metavar='RAW', type=Path, help='the image tree')
+    parser.add_argument('raw', metavar='RAW', type=Path, help='the image tree, or the folder of the TFRecords')
     parser.add_argument('out', metavar='OUT', type=Path, help='the folder of the data set, which must not exist yet')
     parser.add_argument(
         '--val-fraction', type=number(above=0, below=1), metavar='X', help='share of each class to use for validation'

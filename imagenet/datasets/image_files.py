@@ -1,9 +1,12 @@
-"""Image files: which names are packed, and reading files of any size."""
+"""Image files: which names are packed, and reading them, alone or inside of a larger file."""
 
+import os
 import stat
 from collections import namedtuple
+from contextlib import contextmanager
 from pathlib import Path
 
+from imagenet.common.errors import UserError
 from imagenet.datasets.records import IMAGE_HEADER, LENGTH_BITS
 
 # A record stores its length in LENGTH_BITS bits.
@@ -29,6 +32,30 @@ def read_image_file(path):
         return path.read_bytes()
     except OSError as error:
         raise UnusableError(f'cannot be read ({error.strerror})') from None
+
+
+def read_image_at(path, offset, size):
+    """Return an image inside of a file; raise `UnusableError` if it is too large for a record."""
+    check_size(size)
+    return read_span(path, offset, size)
+
+
+def read_span(path, offset, size):
+    """Return some bytes of a file that is known to have them; raise `UserError` if it cannot be read."""
+    with reading(path), path.open('rb', buffering=0) as file:
+        content = os.pread(file.fileno(), size, offset)
+    if len(content) < size:
+        raise UserError(f'{path}: has become shorter while it was read')
+    return content
+
+
+@contextmanager
+def reading(path):
+    """Turn an `OSError` in the block into a `UserError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
 
 
 def check_size(size):

@@ -43,9 +43,9 @@ def list_images(work, raw, sources, val_fraction, random):
             skipped.write(skipped_line(raw, path, reason))
 
         if val_fraction is None:
-            labelled = read_splits(sources, skip)
+            labelled = read_splits(sources, skip, work)
         else:
-            labelled = split_classes(sources['train'], val_fraction, random, skip)
+            labelled = split_classes(sources['train'], val_fraction, random, skip, work)
         for split, label, name, images in labelled:
             classes[split].append(name)
             listed[split] += len(images)
@@ -55,16 +55,16 @@ def list_images(work, raw, sources, val_fraction, random):
     return listed
 
 
-def read_splits(sources, skip):
+def read_splits(sources, skip, scratch):
     """Yield (split, label, class, its images) for each class of images that are already split."""
     for split, source in sources.items():
-        for label, (name, images) in enumerate(source.classes(skip)):
+        for label, (name, images) in enumerate(source.classes(skip, scratch)):
             yield split, label, name, images
 
 
-def split_classes(source, val_fraction, random, skip):
+def split_classes(source, val_fraction, random, skip, scratch):
     """Split a source and yield the same tuples as `read_splits`, with part of each class for validation."""
-    for label, (name, images) in enumerate(source.classes(skip)):
+    for label, (name, images) in enumerate(source.classes(skip, scratch)):
         num_val = min(max(1, round(len(images) * val_fraction)), len(images) - 1)
         chosen = set(random.permutation(len(images))[:num_val])
         yield 'train', label, name, [image for number, image in enumerate(images) if number not in chosen]

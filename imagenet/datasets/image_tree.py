@@ -19,7 +19,7 @@ class ImageTree:
     def __str__(self):
         return str(self._root)
 
-    def classes(self, skip):
+    def classes(self, skip, _scratch):
         """Yield the classes as `class_folders` does.
 
         Raises:

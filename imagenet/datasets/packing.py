@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
@@ -22,6 +21,7 @@ from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
 from imagenet.datasets.decoding import decode_record_image
 from imagenet.datasets.image_lists import list_images, shuffle_like_im2rec, shuffle_lines, skipped_line
+from imagenet.datasets.progress import progress
 from imagenet.datasets.records import check_record_file, pack_image, scan_records, unpack_image
 from imagenet.datasets.sources import find_sources, fingerprint
 from imagenet.datasets.splits import SPLITS, first
@@ -33,7 +33,6 @@ IMAGES_BETWEEN_SAVES = 512
 SAMPLE_SIZE = 1000
 # The value of the option `order` for the files that MXNet's im2rec.py makes.
 IM2REC_ORDER = 'im2rec'
-SECONDS_BETWEEN_LINES = 30
 
 
 def prepare(raw, out, options, threads):
@@ -42,7 +41,7 @@ def prepare(raw, out, options, threads):
     Args:
         options: the options that determine the content of the data set; they are stored in it.
     """
-    sources = find_sources(raw, options['val_fraction'])
+    sources = find_sources(raw, options['val_fraction'], threads)
     check_out(out)
     work = out.parent / f'.{out.name}.partial'
     work.mkdir(parents=True, exist_ok=True)
@@ -215,31 +214,6 @@ def save(state, files, work):
         os.fsync(file.fileno())
         state.sizes[name] = file.tell()
     state.save(work)
-
-
-@contextmanager
-def progress(total, done):
-    """Provide a function to call after each image: it moves a bar on a terminal, or prints an occasional line."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, unit=' images', leave=False, dynamic_ncols=True) as bar:
-            yield bar.update
-    else:
-        yield ProgressLines(total, done).update
-
-
-class ProgressLines:
-    def __init__(self, total, done):
-        self._total, self._done, self._done_before = total, done, done
-        self._began = self._printed = time.monotonic()
-
-    def update(self):
-        self._done += 1
-        now = time.monotonic()
-        if now - self._printed >= SECONDS_BETWEEN_LINES:
-            self._printed = now
-            rate = (self._done - self._done_before) / (now - self._began)
-            left = tqdm.format_interval((self._total - self._done) / rate)
-            print(f'{self._done} of {self._total} images, {rate:.0f} images/s, {left} left')
 
 
 def check_result(work):

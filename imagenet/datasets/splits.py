@@ -7,13 +7,21 @@ NAMES_SHOWN = 5
 
 
 def check_classes(train, val, raw):
-    """Raise `UserError` unless both splits have the same class folders and all images are in class folders."""
+    """Raise `UserError` unless both splits have the same classes in the same order, and all images are in classes.
+
+    Args:
+        train, val: the names of the classes, in the order of their labels.
+    """
     only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
     if only_train or only_val:
         found = ', '.join(
             f'only in {split}: {first(names)}' for split, names in zip(SPLITS, (only_train, only_val)) if names
         )
         raise UserError(f'{raw}: training and validation images have different classes ({found})')
+    for label, names in enumerate(zip(train, val)):
+        if names[0] != names[1]:
+            found = ' and '.join(f'{name} in {split}' for split, name in zip(SPLITS, names))
+            raise UserError(f'{raw}: training and validation images have other labels (class {label} is {found})')
     if '.' in train:
         raise UserError(f'{raw}: images are outside of class folders; make a folder per class, as in train/cat/1.jpg')
 

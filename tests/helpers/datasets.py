@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 
+from helpers.patience import wait_until
 from imagenet.runtime.compat import mx
 
 FILES = ['classes.txt', 'train.idx', 'train.lst', 'train.rec', 'val.idx', 'val.lst', 'val.rec']
@@ -65,3 +66,13 @@ def paths_in_list(folder, split):
 def stored_images(folder, split):
     """Return {path: encoded image} for the images of a split."""
     return dict(zip(paths_in_list(folder, split), (image for _, image in read_records(folder, split))))
+
+
+def wait_until_packed(process, work, num_done):
+    """Wait until the saved state of a packing run includes this many images."""
+    state = work / 'state.json'
+
+    def is_reached():
+        return state.exists() and sum(json.loads(state.read_text())['done'].values()) >= num_done
+
+    wait_until(is_reached, process)

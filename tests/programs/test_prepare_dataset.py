@@ -1,6 +1,5 @@
 """scripts/prepare_dataset.py in a separate process: stopping, resuming, memory, and prepare_imagenet.sh's output."""
 
-import json
 import os
 import pty
 import resource
@@ -21,10 +20,10 @@ from helpers.datasets import (
     paths_in_list,
     read_records,
     skipped,
+    wait_until_packed,
     write_classes,
     write_image,
 )
-from helpers.patience import wait_until
 from helpers.processes import read_terminal
 from imagenet.datasets.records import read_index
 
@@ -64,16 +63,6 @@ def large_data(large_tree):
     out = large_tree.parent / 'data'
     prepare(large_tree, out, *LARGE_OPTIONS, '--threads', '3')
     return out
-
-
-def wait_for(process, work, num_done):
-    """Wait until the saved state of a run includes this many images."""
-    state = work / 'state.json'
-
-    def is_reached():
-        return state.exists() and sum(json.loads(state.read_text())['done'].values()) >= num_done
-
-    wait_until(is_reached, process)
 
 
 def test_makes_what_prepare_imagenet_makes(small_tree, small_data, tmp_path):
@@ -131,7 +120,7 @@ def test_killed_run_goes_on(start, large_tree, large_data, tmp_path):
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     for num_done in (IMAGES_BETWEEN_SAVES, 2 * IMAGES_BETWEEN_SAVES):
         process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
-        wait_for(process, work, num_done)
+        wait_until_packed(process, work, num_done)
         process.kill()
         process.communicate()
         assert not out.exists()
@@ -145,7 +134,7 @@ def test_killed_run_goes_on(start, large_tree, large_data, tmp_path):
 def test_interrupted_run_goes_on(start, large_tree, large_data, tmp_path):
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
-    wait_for(process, work, IMAGES_BETWEEN_SAVES)
+    wait_until_packed(process, work, IMAGES_BETWEEN_SAVES)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
@@ -174,7 +163,7 @@ def test_stopped_run_keeps_others_out(start, large_tree, large_data, tmp_path):
     """It keeps out a second run at the same time, and later a run with other options."""
     out, work = tmp_path / 'out', tmp_path / '.out.partial'
     process = start(sys.executable, PROGRAM, large_tree, out, *LARGE_OPTIONS, stderr=subprocess.PIPE)
-    wait_for(process, work, IMAGES_BETWEEN_SAVES)
+    wait_until_packed(process, work, IMAGES_BETWEEN_SAVES)
     process.send_signal(signal.SIGSTOP)
     assert_user_error(try_to_prepare(large_tree, out, *LARGE_OPTIONS), work, 'in use by another run')
     process.kill()
