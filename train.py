@@ -59,6 +59,7 @@ from imagenet.common.options import (
 )
 from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
+from imagenet.common.wordnet import is_same_class
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
 from imagenet.datasets.records import index_path
@@ -350,7 +351,6 @@ def first_other_class(args):
     Returns:
         Its index, its name in the file, and its name in the data set; None if there is no such class.
     """
-    # A file may have the words for ImageNet's folder names.
     in_file, in_data = (
         find_class_names([], len(names), names) if names else []
         for names in (describe_loaded(args.load).known.get('classes'), names_in_data(args))
@@ -358,7 +358,7 @@ def first_other_class(args):
     if len(in_file) != len(in_data):
         return None
     triples = zip(itertools.count(), in_file, in_data)
-    return next((triple for triple in triples if triple[1] != triple[2]), None)
+    return next((triple for triple in triples if not is_same_class(*triple[1:])), None)
 
 
 def loaded_classes(source):

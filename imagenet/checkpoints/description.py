@@ -8,6 +8,7 @@ from imagenet.checkpoints.trailer import read_trailer
 from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 from imagenet.common.options import as_text, option_name
+from imagenet.common.wordnet import is_same_class
 
 # With other values of these options, the parameters would compute another function.
 FIXED_OPTIONS = ('arch', 'num_layers', 'num_groups', 'num_classes', 'padding', 'batchnorm_eps')
@@ -109,7 +110,11 @@ def description_differences(found, expected):
     classes = enumerate(zip(found.get('classes', ()), expected.get('classes', ())))
     return [
         *(_compared(name, found, expected) for name in options if found[name] != expected[name]),
-        *(f'class {label} {name} instead of {other}' for label, (name, other) in classes if name != other),
+        *(
+            f'class {label} {name} instead of {other}'
+            for label, (name, other) in classes
+            if not is_same_class(name, other)
+        ),
     ]
 
 

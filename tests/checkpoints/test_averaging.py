@@ -86,6 +86,15 @@ def test_description_is_that_of_the_first(tmp_path):
     assert lines == [f'{silent} does not describe its network: assuming that it is the one of {first}']
 
 
+def test_words_of_a_class_are_no_contradiction(tmp_path):
+    with_words, without = ['n01440764 tench, Tinca tinca', 'dog', 'Ω'], ['n01440764', 'dog', 'Ω']
+    first, other = (
+        described(tmp_path, name, {**DESCRIPTION, 'classes': classes})
+        for name, classes in (('first', with_words), ('other', without))
+    )
+    assert average(first, other)[1]['classes'] == with_words
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

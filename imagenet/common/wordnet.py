@@ -1,0 +1,14 @@
+"""Compares the names of classes, which may begin with a WordNet ID.
+
+The names of ImageNet's folders are such IDs, as n01440764. A name is the ID alone, or the ID and words.
+"""
+
+import re
+
+WORDNET_ID = re.compile(r'n[0-9]{8}(?= |$)')
+
+
+def is_same_class(name, other):
+    """Return whether two names are equal or have the same WordNet ID."""
+    ids = [WORDNET_ID.match(text) for text in (name, other)]
+    return name == other or (None not in ids and ids[0][0] == ids[1][0])
