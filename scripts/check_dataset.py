@@ -26,7 +26,7 @@ from imagenet.common.options import ArgumentParser
 from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.datasets.checking import KINDS, NO_FAULT, CheckedFile, find_record_files, read_rows
-from imagenet.datasets.class_names import read_class_names
+from imagenet.datasets.class_names import append_words, read_class_names, read_imagenet_words
 from imagenet.datasets.repair import repair
 from imagenet.runtime.threads import available_cores
 
@@ -162,11 +162,12 @@ def check(args):
     paths = find_record_files(args.path)
     folder = paths[0].parent
     check_options(args, folder)
-    classes = read_class_names(folder)
+    names = read_class_names(folder)
+    classes = names and append_words(names, read_imagenet_words())
     checked = [CheckedFile(path, classes, read_rows(path, args.threads)) for path in paths]
     problems = [problem for file in checked for problem in file.problems]
     if args.output:
-        write_output(args.output, checked, classes)
+        write_output(args.output, checked, names)
     print_files(checked)
     print_histogram(checked, classes)
     print_problems(problems)

@@ -54,11 +54,21 @@ def find_class_names(folders, num_classes, own=None):
     Args:
         own: the names in the network's file, or None.
     """
-    imagenet = dict(line.split(' ', 1) for line in IMAGENET_CLASS_FILE.read_text(encoding='utf-8').splitlines())
+    imagenet = read_imagenet_words()
     fallback = list(imagenet) if num_classes == len(imagenet) else [f'class {index}' for index in range(num_classes)]
     candidates = itertools.chain([own], (read_class_names(folder) for folder in folders))
     names = next((names for names in candidates if names and len(names) == num_classes), fallback)
-    return [f'{name} {imagenet[name]}' if name in imagenet else name for name in names]
+    return append_words(names, imagenet)
+
+
+def append_words(names, words):
+    """Return the names of classes with the words of those that have any in the dictionary `words`."""
+    return [f'{name} {words[name]}' if name in words else name for name in names]
+
+
+def read_imagenet_words():
+    """Return the words of ImageNet's 1000 classes by their WordNet IDs."""
+    return dict(line.split(' ', 1) for line in IMAGENET_CLASS_FILE.read_text(encoding='utf-8').splitlines())
 
 
 def data_folders(*record_paths):

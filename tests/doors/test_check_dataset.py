@@ -433,6 +433,14 @@ def test_many_classes_are_summed_up(folder):
     assert 'val, most frequent: name9 (5), name39 (3)' in result.stdout
 
 
+def test_words_of_imagenet_are_shown(folder):
+    """The file has the names as they are, for programs."""
+    names = ['n01440764', *(f'name{label}' for label in range(1, 10))]
+    (folder / 'classes.txt').write_text('\n'.join(names))
+    assert 'n01440764 tench, Tinca tinca' in check(folder, '--output', folder.parent / 'found.json').stdout
+    assert json.loads((folder.parent / 'found.json').read_text())['classes'] == names
+
+
 def test_output_holds_what_the_terminal_cuts(folder):
     write_records(folder, range(70), [pack_image(number, number % 10, b'x') for number in range(70)])
     output = folder.parent / 'problems.json'
