@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack any image tree, or ImageNet's TFRecords, into record files.
+"""Pack any image tree, or ImageNet as TFRecords or as it is downloaded, into record files.
 
 RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
 class folders themselves, and their images are split. A class is the folder that contains its images, so a class name
@@ -7,7 +7,12 @@ can be a path such as 'animal/cat'.
 
 Or RAW contains TFRecords, train-*-of-* and, without --val-fraction, validation-*-of-*. Labels are 1 to N in
 image/class/label, and become 0 to N - 1. Classes are named by image/class/synset, else by image/class/text. Images are
-sorted by class and image/filename, so these are the files that a tree of the same images gives.
+sorted by class and image/filename, so the record files are those of a tree of the same images.
+
+Or RAW contains ImageNet's archives, which are not unpacked: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and
+ILSVRC2012_devkit_t12.tar.gz, which has the classes of the validation images. The record files are those of the tree
+train/<WordNet ID>/*.JPEG and val/<WordNet ID>/*.JPEG. Beside train/<WordNet ID>/*.JPEG, RAW may also contain the
+validation images without class folders, val/*.JPEG, and the development kit.
 
 OUT gets {train,val}.{rec,idx,lst} and classes.txt; dataset.json with the number of images and their channels' mean and
 standard deviation; and skipped.txt if files were skipped. With --order im2rec, as prepare_imagenet.sh calls it, the
@@ -26,7 +31,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('cv2', 'numpy', 'tqdm', 'crc32c')
+    start_program('cv2', 'numpy', 'tqdm', 'crc32c', 'scipy')
 
 from argparse import RawDescriptionHelpFormatter
 
@@ -44,7 +49,7 @@ from imagenet.runtime.threads import available_cores, run_on_all_cores
 
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('raw', metavar='RAW', type=Path, help='the image tree, or the folder of the TFRecords')
+    parser.add_argument('raw', metavar='RAW', type=Path, help='the folder of the images')
     parser.add_argument('out', metavar='OUT', type=Path, help='the folder of the data set, which must not exist yet')
     parser.add_argument(
         '--val-fraction', type=number(above=0, below=1), metavar='X', help='share of each class to use for validation'

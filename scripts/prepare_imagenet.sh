@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Packs an image tree into record files, without changing the images, into the same files as MXNet's im2rec.py:
 #   scripts/prepare_imagenet.sh RAW OUT
-# RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg, or ImageNet as TFRecords. OUT gets
-# {train,val}.{rec,idx,lst}, classes.txt and, if files were skipped, skipped.txt. See prepare_dataset.py, which does it.
+# RAW contains ImageNet's archives as they are downloaded, or train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg
+# and val-jpeg, or TFRecords. OUT gets {train,val}.{rec,idx,lst}, classes.txt and, if files were skipped, skipped.txt.
+# See prepare_dataset.py, which does it.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

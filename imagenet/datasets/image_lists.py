@@ -10,6 +10,7 @@ from itertools import islice
 from random import Random
 
 from imagenet.common.text import printable
+from imagenet.datasets.class_names import append_words
 from imagenet.datasets.splits import SPLITS, check_classes
 
 # The training list is shuffled in this many pieces. With 100 million lines, each piece takes 50 MB.
@@ -51,7 +52,8 @@ def list_images(work, raw, sources, val_fraction, random):
             listed[split] += len(images)
             lists[split].writelines(os.fsencode(f'{label}\t{name}/{image.file}\t{image.place}\n') for image in images)
     check_classes(classes['train'], classes['val'], raw)
-    (work / 'data' / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes['train']), encoding='utf-8')
+    names = append_words(classes['train'], {**sources['train'].words, **sources['val'].words})
+    (work / 'data' / 'classes.txt').write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
     return listed
 
 

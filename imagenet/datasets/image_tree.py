@@ -12,6 +12,7 @@ class ImageTree:
     """The classes below a folder, as a source of images (see sources.py). A name is a path below the folder."""
 
     indexed_files = ()
+    words = {}
 
     def __init__(self, root):
         self._root = root

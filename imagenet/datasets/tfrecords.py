@@ -75,6 +75,8 @@ class TFRecords:
     An image's place is the number of its file, its offset in this file and its size.
     """
 
+    words = {}
+
     def __init__(self, folder, names, threads):
         self.indexed_files = [folder / name for name in names]
         self._title = str(folder / SHARD_NAME.sub(r'\1-*-of-\3', names[0]))

@@ -156,10 +156,10 @@ def test_missing_files(raw, tmp_path):
     )
     for path in raw.glob('validation-*'):
         path.unlink()
-    assert_user_error(try_to_prepare(raw, out), 'only train-*-of-00003', 'validation-*-of-*', '--val-fraction')
+    assert_user_error(try_to_prepare(raw, out), 'train-*-of-*, but not validation-*-of-*; add it', '--val-fraction')
     for path in raw.glob('train-*'):
         path.rename(raw / path.name.replace('train', 'validation'))
-    assert_user_error(try_to_prepare(raw, out), 'only validation-*-of-00003; add train-*-of-*')
+    assert_user_error(try_to_prepare(raw, out), 'contains validation-*-of-*, but not train-*-of-*; add it')
     assert not out.exists()
 
 
