@@ -19,6 +19,7 @@ import crc32c
 from imagenet.common.errors import UserError
 from imagenet.common.parallel import map_in_order
 from imagenet.common.text import printable
+from imagenet.datasets.class_names import MAX_NAME_LENGTH
 from imagenet.datasets.image_files import Image, read_image_at, read_span, reading
 from imagenet.datasets.progress import progress
 from imagenet.datasets.sorting import sorted_lines
@@ -34,8 +35,6 @@ MASK_DELTA = 0xA282EAD8
 MAX_PAYLOAD_BYTES = 1 << 30
 # Reading and checking a single record would take less time than handing it to a thread.
 BYTES_AT_ONCE = 1 << 20
-# The length of the longest path.
-MAX_NAME_LENGTH = 4096
 
 # Consecutive records of a file, from its number: the offset of each, and the end of the last.
 Run = namedtuple('Run', 'number offsets end')
@@ -49,8 +48,9 @@ def find_tfrecords(raw, threads):
     Raises:
         UserError: files of a split are missing.
     """
-    matches = [SHARD_NAME.fullmatch(path.name) for path in sorted(raw.iterdir()) if path.is_file()]
-    by_split = {split: [match for match in matches if match and match[1] == PREFIXES[split]] for split in SPLITS}
+    matches = [SHARD_NAME.fullmatch(path.name) for path in sorted(raw.iterdir())]
+    files = [match for match in matches if match and (raw / match[0]).is_file()]
+    by_split = {split: [match for match in files if match[1] == PREFIXES[split]] for split in SPLITS}
     return {split: TFRecords(raw, complete_names(raw, found), threads) for split, found in by_split.items() if found}
 
 

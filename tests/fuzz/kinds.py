@@ -1,5 +1,6 @@
 """The kinds of mutations: each makes hostile files or options in a scratch folder, and a command that meets them."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -233,6 +234,51 @@ def packing(scene):
     return ('scripts/prepare_dataset.py', scene.assets / 'tree', 'out', '--threads', '2')
 
 
+def tfrecords(scene):
+    """ImageNet in TFRecords: a mutated file, or a mutated Example with the right checksums."""
+    from helpers.tfrecords import record
+
+    for prefix in ('train', 'validation'):
+        examples = list(_examples(scene.assets))
+        if scene.random.random() < 0.7:
+            number = scene.random.randrange(len(examples))
+            examples[number] = mutate_bytes(scene.random, examples[number])
+        content = b''.join(map(record, examples))
+        is_mutated = scene.random.random() < 0.3
+        scene.write(f'raw/{prefix}-00000-of-00001', mutate_bytes(scene.random, content) if is_mutated else content)
+    return ('scripts/prepare_dataset.py', 'raw', 'out', '--threads', '2')
+
+
+@lru_cache(maxsize=None)
+def _examples(assets):
+    from helpers.tfrecords import imagenet_example
+
+    paths = [assets / 'tree/val' / f'class{label}' / '0.jpg' for label in range(2)]
+    return [imagenet_example(path, label, path.parent.name.encode()) for label, path in enumerate(paths, 1)]
+
+
+def archives(scene):
+    """ImageNet's archives: one of them, the archive of a class, or a file of the development kit is mutated."""
+    from helpers.imagenet_archives import meta, tar_of
+
+    def mutated(content, share=0.2):
+        return mutate_bytes(scene.random, content) if scene.random.random() < share else content
+
+    folders = [scene.assets / 'tree/val' / f'class{label}' for label in range(2)]
+    classes = {folder.name: {f'{folder.name}.jpg': _bytes(folder / '0.jpg')} for folder in folders}
+    train = tar_of({f'{name}.tar': mutated(tar_of(files)) for name, files in classes.items()})
+    val = tar_of({name: image for files in classes.values() for name, image in files.items()})
+    data = 'ILSVRC2012_devkit_t12/data'
+    devkit = {
+        f'{data}/meta.mat': mutated(meta(dict.fromkeys(classes, 'words'))),
+        f'{data}/ILSVRC2012_validation_ground_truth.txt': mutated(b'1\n2\n', 0.1),
+    }
+    scene.write('raw/ILSVRC2012_img_train.tar', mutated(train))
+    scene.write('raw/ILSVRC2012_img_val.tar', mutated(val))
+    scene.write('raw/ILSVRC2012_devkit_t12.tar.gz', mutated(gzip.compress(mutated(tar_of(devkit)), mtime=0), 0.1))
+    return ('scripts/prepare_dataset.py', 'raw', 'out', '--threads', '2')
+
+
 def options(base, scene):
     """Options of a program, after a command that is right."""
     program, *command = base
@@ -288,6 +334,8 @@ KINDS = {
     'records': records,
     'images': images,
     'packing': packing,
+    'tfrecords': tfrecords,
+    'archives': archives,
     **{f'{name} options': partial(options, command) for name, command in COMMANDS.items()},
 }
 # In these proportions, the mutations of a run are divided.
