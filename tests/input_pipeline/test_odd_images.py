@@ -85,8 +85,7 @@ def load_file(image, folder):
 
 
 def pack_file(image, folder):
-    (folder / f'image{image.suffix}').write_bytes(image.encoded)
-    return convert_image(folder / f'image{image.suffix}', resize=None, quality=95)
+    return convert_image(image.encoded, resize=None, quality=95)
 
 
 def seen_by_a_viewer(encoded):

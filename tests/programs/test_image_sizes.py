@@ -99,6 +99,7 @@ def test_equal_stages_of_synthetic_images(tmp_path):
         (('--image-sizes', '0:32,4:40'), '--image-sizes 0:32,4:40: a stage begins after --num-epochs 4'),
         (('--image-sizes', '0:16,2:32', '--stage-batch-sizes', '16,400'), '--batch-size 400: the 240 training images'),
         (('--image-sizes', '0:16,2:32', '--stage-batch-sizes', '16'), '--stage-batch-sizes 16: must be one number for'),
+        (('--image-sizes', '0:16,2:32', '--stage-magnitudes', '5,9'), '--stage-magnitudes: needs --auto-augment'),
         (
             ('--arch', 'resnetv1d', '--image-sizes', '0:16'),
             '--image-sizes 16: --arch resnetv1d needs a height and width of at least 17',
