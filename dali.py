@@ -24,7 +24,13 @@ from imagenet.input_pipeline.auto_augment import AutoAugmentOptions, augment, ne
 from imagenet.input_pipeline.batches import DeviceBatches
 from imagenet.input_pipeline.data_options import DataOptions
 from imagenet.input_pipeline.interpolation import FILTERS
-from imagenet.input_pipeline.sampling import check_training_steps, training_order, validation_bounds, validation_steps
+from imagenet.input_pipeline.sampling import (
+    check_training_steps,
+    repeated_order,
+    training_order,
+    validation_bounds,
+    validation_steps,
+)
 from imagenet.runtime import cuda
 from imagenet.runtime.compat import memory_of, mx
 from imagenet.runtime.seeds import derive_seed
@@ -104,6 +110,7 @@ class Options(AutoAugmentOptions, DataOptions):
     dali_nvjpeg_width_hint: int
     dali_nvjpeg_height_hint: int
     dali_dont_use_mmap: bool
+    repeated_augmentation: int
     random_mirror: int
     min_random_area: float
     max_random_area: float
@@ -120,7 +127,9 @@ def training_data(options, kv, devices, process_batch):
     share = num_steps * process_batch
 
     def open_epoch(epoch):
-        order = training_order(len(records), num_steps, process_batch, kv.size(), kv.rank(), options.seed, epoch)
+        place = len(records), num_steps, process_batch, kv.size(), kv.rank(), options.seed, epoch
+        repetitions = options.repeated_augmentation
+        order = training_order(*place) if repetitions == 1 else repeated_order(*place, repetitions)
         seed = derive_seed(options.seed, epoch, kv.rank())
         return _run(options, records, order, share, devices, _training_images, _threads(options.dali_threads, 3), seed)
 

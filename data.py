@@ -117,6 +117,14 @@ def add_augmentation_args(parser):
         default=1,
         help='flip half of the images horizontally (default: %(default)s)',
     )
+    group.add_argument(
+        '--repeated-augmentation',
+        type=integer(1, 100),
+        default=1,
+        metavar='N',
+        help='read each image of an epoch N times, differently augmented, and only as many images as fill the usual '
+        'number of batches; with --data-backend dali-gpu and dali-cpu (default: %(default)s)',
+    )
     area, ratio = number(above=0, at_most=1), number(at_least=0.001, at_most=1000)
     for name, kind, text in (
         (
@@ -205,6 +213,11 @@ def choose_backend(args):
         mxnet_backend.check_unused(pick(mxnet_backend.Augmentation, args), backend)
     elif args.mode.trains:
         auto_augment.check_unused(pick(auto_augment.AutoAugmentOptions, args), backend)
+        if args.repeated_augmentation > 1:
+            raise UserError(
+                f'--repeated-augmentation {args.repeated_augmentation}: --data-backend {backend} cannot do that; '
+                'use --data-backend dali-cpu'
+            )
     crop = dali.RANDOM_CROP if backend.startswith('dali') else mxnet_backend.RANDOM_CROP
     chosen = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in crop.items()}
     return {'data_backend': backend, **chosen}, notes

@@ -21,7 +21,7 @@ REMEMBERED_OPTIONS = {
     *('image_sizes', 'stages', 'base_image_size', 'stage_batch_sizes', 'stage_magnitudes', 'val_image_size'),
     *('lr_mult_features', 'optimizer_eps', 'mean_square_decay', 'mean_square_start', 'wd_exclude', 'ema_warmup'),
     *('cutmix', 'mix_switch_prob', 'mixup_off_epoch', 'random_erasing', 'bce_loss', 'bce_target_threshold'),
-    *('auto_augment', 'randaugment_layers', 'randaugment_magnitude'),
+    *('auto_augment', 'randaugment_layers', 'randaugment_magnitude', 'repeated_augmentation'),
 }
 
 

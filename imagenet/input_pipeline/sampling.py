@@ -57,3 +57,15 @@ def training_order(num_examples, num_steps, batch_size, num_shards, shard, seed,
     read = np.roll(fixed_order, -(epoch * left_out) % num_examples)[left_out:]
     shuffled = np.random.RandomState(derive_seed(seed, epoch)).permutation(read)
     return shuffled.reshape(num_steps, num_shards, batch_size)[:, shard]
+
+
+def repeated_order(num_examples, num_steps, batch_size, num_shards, shard, seed, epoch, repetitions):
+    """Return the examples that a shard reads in an epoch of repeated augmentation, in the form of `training_order`.
+
+    An epoch has as many batches as otherwise, of fewer examples: each is read several times, with its own augmentation,
+    by neighbouring shards and places in the batch. Hoffer et al. (arXiv:1901.09335), Berman et al. (arXiv:1902.05509).
+    """
+    num_read = num_steps * batch_size * num_shards
+    shuffled = np.random.RandomState(derive_seed(seed, epoch)).permutation(num_examples)
+    repeated = np.repeat(shuffled[: math.ceil(num_read / repetitions)], repetitions)[:num_read]
+    return repeated.reshape(num_steps, batch_size, num_shards)[:, :, shard]

@@ -157,3 +157,21 @@ def test_contradicting_automatic_augmentation(args):
     args.randaugment_magnitude = 9
     with pytest.raises(UserError, match='--randaugment-magnitude 9: needs --auto-augment randaugment'):
         data.check_data_args(args)
+
+
+@pytest.mark.parametrize('backend', ['mxnet', 'synthetic'])
+def test_repeated_augmentation_of_other_backends(backend):
+    message = f'--repeated-augmentation 3: --data-backend {backend} cannot do that; use --data-backend dali-cpu'
+    with pytest.raises(UserError, match=message):
+        make_args(backend=backend, repeated_augmentation=3)
+    make_args(backend=backend, repeated_augmentation=3, mode=Mode.VAL)
+
+
+def test_repeated_augmentation(args):
+    """Each image is read three times in a row, each time with another crop."""
+    args.repeated_augmentation = 3
+    images, labels = read(load(args)[0])
+    assert len(images) == 240
+    for first in range(0, 240, 3):
+        assert len(set(labels[first : first + 3])) == 1
+        assert not np.array_equal(images[first], images[first + 1])

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from imagenet.input_pipeline.sampling import shard_bounds, training_order, validation_steps
+from imagenet.input_pipeline.sampling import repeated_order, shard_bounds, training_order, validation_steps
 
 
 @pytest.mark.parametrize(('num_examples', 'num_shards'), [(10, 1), (10, 3), (7, 4), (2, 3)])
@@ -38,6 +38,24 @@ def test_order_follows_from_seed_and_epoch():
     np.testing.assert_array_equal(epoch_order(2), epoch_order(2))
     assert not np.array_equal(epoch_order(2), epoch_order(3))
     assert not np.array_equal(epoch_order(2), epoch_order(2, seed=6))
+
+
+def test_repeated_augmentation():
+    """Neighbours have the same examples, shard by shard; all batches of an epoch together have a third of them."""
+
+    def epoch_of(epoch):
+        shards = [repeated_order(103, 4, 8, 3, shard, 5, epoch, repetitions=3) for shard in range(3)]
+        return np.stack(shards, axis=2)
+
+    examples = epoch_of(0)
+    assert examples.shape == (4, 8, 3)
+    assert set(Counter(examples.ravel()).values()) == {3}
+    assert all(len(set(copies)) == 1 for copies in examples.reshape(-1, 3))
+    np.testing.assert_array_equal(epoch_of(0), examples)
+    assert set(epoch_of(1).ravel()) != set(examples.ravel())
+    # The last example of an epoch may have fewer copies.
+    alone = repeated_order(103, 5, 8, 1, 0, 5, 0, repetitions=3)
+    assert sorted(Counter(alone.ravel()).values()) == [1, *[3] * 13]
 
 
 def test_a_small_share_makes_small_batches():

@@ -224,3 +224,27 @@ class TestReadingAlone:
         assert logged['step'] == []
         assert f'{logged["data"][f"{mode}.ips"]:.1f} images/s' in final
         assert not (tmp_path / 'report.json').exists()
+
+
+TINY = ('--image-shape', '3,32,32', '--val-image-size', '32', '-b', '4', '-e', '1', '--benchmark-iters', '2')
+
+
+@pytest.mark.only_on_cpu('on GPUs, DALI decodes with dali-gpu')
+@pytest.mark.parametrize(
+    ('recipe', 'options'),
+    [
+        ('efficientnet_b0', ('--data-val-resize', '36')),
+        ('resnet50_a1', ('--num-layers', '10')),
+        ('resnet50_a3', ('--num-layers', '10')),
+        (
+            'resnet50_progressive_28e',
+            ('--num-layers', '10', '--image-sizes', '0:32', '--stage-batch-sizes', '8', '--data-val-resize', '36'),
+        ),
+    ],
+)
+def test_recipes_run(small_data, tmp_path, recipe, options):
+    """With tiny images and networks, everything else in a recipe works together."""
+    data = ('--data-root', small_data, '--workspace', tmp_path, '--device', 'cpu')
+    succeed_here('./runner', f'@recipes/{recipe}.args', *TINY, *options, *data, '--warmup-epochs', '0')
+    metrics = read_report(tmp_path / 'report.json')['metrics']
+    assert len(metrics['val.top1']) == 1
