@@ -79,7 +79,8 @@ def test_another_batch_size_within_an_epoch(start, small_data, tmp_path):
 
 @pytest.mark.gpus(2)
 def test_processes_switch_together(small_data, tmp_path):
-    output = succeed(*resumable(small_data, tmp_path, *GROWING, '-n', '2', '--stage-batch-sizes', '8,12,6'))
+    optimizer = ('--optimizer', 'rmsprop_tf', '--lr', '0.02')
+    output = succeed(*resumable(small_data, tmp_path, *GROWING, '-n', '2', '--stage-batch-sizes', '8,12,6', *optimizer))
     assert 'epoch 4: images of 40x40, batch size 12' in output
     assert len(read_report(tmp_path / 'report.json')['metrics']['val.top1']) == 4
 

@@ -71,8 +71,8 @@ AUGMENTED = ('--auto-augment', 'autoaugment', '--random-erasing', '0.5', '--cutm
 @pytest.mark.parametrize(
     'options',
     [
-        ('mxnet', '--drop-connect', '0.3', '--dropout', '0.2'),
-        ('dali-cpu',),
+        ('mxnet', '--drop-connect', '0.3', '--dropout', '0.2', '--optimizer', 'adamw', '--lr', '0.02'),
+        ('dali-cpu', '--optimizer', 'rmsprop_tf', '--mean-square-start', '1', '--ema-warmup', 'none', '--lr', '0.02'),
         ('dali-cpu', *AUGMENTED),
         (*FROM_SEVEN_CLASSES, '--freeze', 'features', '--dropout', '0.2'),
         (*FROM_SEVEN_CLASSES, '--freeze', 'batchnorm', '--lr-mult-features', '0.1', '--grad-accum-steps', '5'),
