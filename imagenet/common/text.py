@@ -3,7 +3,10 @@
 
 def printable(text):
     """Return the text with unprintable characters escaped, so that it is one line of valid UTF-8."""
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
+    text = str(text)
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def shortened(text, limit=200):

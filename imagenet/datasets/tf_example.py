@@ -8,7 +8,9 @@ of byte strings (field 1), floats (field 2) or int64 (field 3); the values of a 
 VARINT, FIXED_64, LENGTH_DELIMITED, FIXED_32 = 0, 1, 2, 5
 BYTES_LIST, INT64_LIST = 1, 3
 MAX_VARINT_BYTES = 10
-INT64_BITS = 64
+MAX_UINT64, SIGN = (1 << 64) - 1, 1 << 63
+# The span of a message without fields, which may be left out.
+EMPTY = (0, 0)
 
 
 class MalformedError(Exception):
@@ -29,10 +31,10 @@ class Example:
         for features in _submessages(message, (0, len(message)), 1):
             for entry in _submessages(message, features, 1):
                 parts = dict(_fields(message, entry))
-                if not all(isinstance(parts.get(number, (0, 0)), tuple) for number in (1, 2)):
+                name, feature = parts.get(1, EMPTY), parts.get(2, EMPTY)
+                if type(name) is not tuple or type(feature) is not tuple:
                     raise MalformedError('a feature is not one')
-                begin, end = parts.get(1, (0, 0))
-                self._features[bytes(message[begin:end])] = parts.get(2, (0, 0))
+                self._features[bytes(message[name[0] : name[1]])] = feature
 
     def span(self, name):
         """Return (first byte, end) of a feature's first byte string, or None if there is none."""
@@ -51,11 +53,10 @@ class Example:
         for value in self._values(name, INT64_LIST):
             # Writers pack a list of integers into one byte string.
             if isinstance(value, tuple):
-                begin, end = value
-                if begin == end:
+                if value[0] == value[1]:
                     continue
-                value, _ = _varint(self._message, begin, end)
-            return value - (1 << INT64_BITS) if value >> (INT64_BITS - 1) else value
+                value, _ = _varint(self._message, value[0])
+            return value - 2 * (value & SIGN)
         return None
 
     def _values(self, name, kind):
@@ -76,47 +77,53 @@ class Example:
 def _submessages(message, span, wanted):
     """Return the spans of the messages in a field."""
     found = [value for number, value in _fields(message, span) if number == wanted]
-    if not all(isinstance(value, tuple) for value in found):
+    if any(type(value) is not tuple for value in found):
         raise MalformedError('a message is not one')
     return found
 
 
 def _fields(message, span):
-    """Yield (number, value) of the fields in a span of a message.
+    """Return a list of (number, value) of the fields in a span of a message.
 
     A value is an integer, the span of a byte string or a message, or None if it has 4 or 8 bytes.
     """
     at, end = span
+    fields = []
     while at < end:
-        key, at = _varint(message, at, end)
-        number, wire_type = key >> 3, key & 7
-        value = None
-        if wire_type == VARINT:
-            value, at = _varint(message, at, end)
-        elif wire_type == LENGTH_DELIMITED:
-            length, at = _varint(message, at, end)
-            value = at, at + length
-            at += length
+        key, at = _varint(message, at)
+        value, wire_type = None, key & 7
+        if wire_type == LENGTH_DELIMITED:
+            length, begin = _varint(message, at)
+            at = begin + length
+            value = begin, at
+        elif wire_type == VARINT:
+            value, at = _varint(message, at)
         elif wire_type == FIXED_64:
             at += 8
         elif wire_type == FIXED_32:
             at += 4
         else:
             raise MalformedError(f'a field has wire type {wire_type}')
-        if at > end:
-            raise MalformedError('a field is cut short')
-        yield number, value
+        fields.append((key >> 3, value))
+    if at > end:
+        raise MalformedError('a field is cut short')
+    return fields
 
 
-def _varint(message, at, end):
+def _varint(message, at):
     """Return an unsigned integer of up to 64 bits, and the byte after it."""
-    value = 0
-    for shift in range(0, 7 * MAX_VARINT_BYTES, 7):
-        if at >= end:
-            break
+    try:
         byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
+        # Most have one byte, and there are many.
         if byte < 0x80:
-            return value & ((1 << INT64_BITS) - 1), at
-    raise MalformedError('an integer is cut short')
+            return byte, at + 1
+        value = byte & 0x7F
+        for shift in range(7, 7 * MAX_VARINT_BYTES, 7):
+            at += 1
+            byte = message[at]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & MAX_UINT64, at + 1
+    except IndexError:
+        pass
+    raise MalformedError('an integer is cut short or too long')
