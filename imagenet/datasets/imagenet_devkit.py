@@ -39,7 +39,7 @@ def find_devkit(raw, images):
     if (raw / ARCHIVE).is_file():
         return Devkit(raw / ARCHIVE, read_from_archive)
     raise UserError(
-        f'{images}: these images are in no class folders; put {ARCHIVE}, which has their classes, into {raw}'
+        f'{images}: these images are in no class folders; download {ARCHIVE}, which has their classes, into {raw}'
     )
 
 

@@ -113,7 +113,7 @@ def test_folder_of_validation_images(tree, raw, tmp_path, is_unpacked):
         shutil.copy(path, flat / 'val')
     (flat / 'val' / 'notes.txt').write_text('no image')
     result = try_to_prepare(flat, tmp_path / 'out')
-    assert_user_error(result, flat / 'val', 'in no class folders', f'put {DEVKIT}.tar.gz', f'into {flat}')
+    assert_user_error(result, flat / 'val', 'in no class folders', f'download {DEVKIT}.tar.gz', f'into {flat}')
     with tarfile.open(raw / f'{DEVKIT}.tar.gz') as archive:
         archive.extractall(flat) if is_unpacked else shutil.copy(archive.name, flat)
     prepare(flat, tmp_path / 'out')
@@ -152,7 +152,7 @@ def test_missing_archives(raw, tmp_path):
     for name, *expected in (
         (VAL, f'contains {TRAIN}, but not {VAL}; add it, or use --val-fraction'),
         (TRAIN, f'contains {VAL}, but not {TRAIN}; add it'),
-        (f'{DEVKIT}.tar.gz', VAL, f'put {DEVKIT}.tar.gz, which has their classes, into {raw}'),
+        (f'{DEVKIT}.tar.gz', VAL, f'download {DEVKIT}.tar.gz, which has their classes, into {raw}'),
     ):
         (raw / name).rename(tmp_path / name)
         assert_user_error(try_to_prepare(raw, out), *expected)
