@@ -11,7 +11,7 @@ sorted by class and image/filename, so the record files are those of a tree of t
 
 Or RAW contains ImageNet's archives, which are not unpacked: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and
 ILSVRC2012_devkit_t12.tar.gz, which has the classes of the validation images. The record files are those of the tree
-train/<WordNet ID>/*.JPEG and val/<WordNet ID>/*.JPEG. Beside train/<WordNet ID>/*.JPEG, RAW may also contain the
+train/<WordNet ID>/*.JPEG and val/<WordNet ID>/*.JPEG. With train/<WordNet ID>/*.JPEG, RAW may also contain the
 validation images without class folders, val/*.JPEG, and the development kit.
 
 OUT gets {train,val}.{rec,idx,lst} and classes.txt; dataset.json with the number of images and their channels' mean and

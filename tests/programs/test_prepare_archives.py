@@ -14,7 +14,7 @@ from helpers.imagenet_archives import write_archives
 from helpers.processes import read_terminal
 
 # Tests stop runs after the first save and before the last image.
-IMAGES_OF_A_CLASS, IMAGES_BETWEEN_SAVES = 750, 512
+IMAGES_OF_A_CLASS, IMAGES_BETWEEN_SAVES = 1000, 512
 WORDS = {'n02123045': 'tabby, tabby cat', 'n01440764': 'tench, Tinca tinca'}
 PREPARE_IMAGENET = ('scripts/prepare_imagenet.sh',)
 PREPARE_DATASET = (sys.executable, PROJECT / 'scripts' / 'prepare_dataset.py')
@@ -33,9 +33,9 @@ def write_copies(image, folder, count):
 
 @pytest.fixture(scope='module')
 def many(tmp_path_factory):
-    """Images that take a millisecond each: a tree and its archives."""
+    """Images that take two milliseconds each: a tree and its archives."""
     folder = tmp_path_factory.mktemp('many')
-    return write_copies(write_image(folder / 'a.jpg', 300, 300), folder, IMAGES_OF_A_CLASS)
+    return write_copies(write_image(folder / 'a.jpg', 400, 400), folder, IMAGES_OF_A_CLASS)
 
 
 @pytest.mark.parametrize('program', [PREPARE_IMAGENET, PREPARE_DATASET])
