@@ -8,12 +8,11 @@ The numbers are not those of the sorted IDs.
 import gzip
 import io
 import zlib
-from collections import namedtuple
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import read_regular_file
-from imagenet.common.text import printable
 from imagenet.datasets.image_files import reading
+from imagenet.datasets.meta_mat import parse_synsets
 from imagenet.datasets.tar_members import find_members
 
 FOLDER = 'ILSVRC2012_devkit_t12'
@@ -21,8 +20,6 @@ ARCHIVE = f'{FOLDER}.tar.gz'
 GROUND_TRUTH, META = 'data/ILSVRC2012_validation_ground_truth.txt', 'data/meta.mat'
 # Many times what it has.
 MAX_BYTES = 1 << 28
-
-Synset = namedtuple('Synset', 'wordnet_id words')
 
 
 def find_devkit(raw, images):
@@ -61,40 +58,21 @@ class Devkit:
             UserError: a file is missing or damaged, or has the classes of another number of images.
         """
         title, synsets = f'{self._path}/{GROUND_TRUTH}', self._read_synsets()
-        lines = self._read(self._path, GROUND_TRUTH).split()
+        lines = self._read(self._path, GROUND_TRUTH).decode(errors='replace').split()
         if len(lines) != num_images:
             raise UserError(f'{title}: has {len(lines)} lines, but there are {num_images} validation images')
         for number, line in enumerate(lines, 1):
             if line not in synsets:
-                found = printable(line.decode(errors='replace'))
-                raise UserError(f'{title}: line {number} is {found}, which is not the number of a class in {META}')
+                raise UserError(f'{title}: line {number} is {line}, which is not the number of a class in {META}')
         return [synsets[line] for line in lines]
 
     def _read_synsets(self):
-        """Return the classes' `Synset`s by their numbers, which are bytes as in the ground truth."""
+        """Return the classes' `Synset`s by their numbers, which are text as in the ground truth."""
         content = self._read(self._path, META)
         try:
-            return parse_synsets(content)
-        except Exception as error:  # SciPy raises many kinds if a file is damaged.
-            reason = printable(error) or type(error).__name__
-            raise UserError(f'{self._path}/{META}: cannot be read ({reason}); download {ARCHIVE} again') from None
-
-
-def parse_synsets(content):
-    """Return the `Synset`s without children in a MATLAB file, by their numbers.
-
-    Raises:
-        Exception: the file has no synsets.
-    """
-    # It takes a while to import, and most data sets do not need it.
-    from scipy.io import loadmat
-
-    table = loadmat(io.BytesIO(content), variable_names=['synsets'], squeeze_me=True)['synsets']
-    return {
-        b'%d' % row['ILSVRC2012_ID']: Synset(printable(row['WNID']), printable(row['words']))
-        for row in table.reshape(-1)
-        if row['num_children'] == 0
-    }
+            return {str(number): synset for number, synset in parse_synsets(content).items()}
+        except ValueError as error:
+            raise UserError(f'{self._path}/{META}: cannot be read ({error}); download {ARCHIVE} again') from None
 
 
 def read_from_folder(path, name):

@@ -270,7 +270,7 @@ def archives(scene):
     val = tar_of({name: image for files in classes.values() for name, image in files.items()})
     data = 'ILSVRC2012_devkit_t12/data'
     devkit = {
-        f'{data}/meta.mat': mutated(meta(dict.fromkeys(classes, 'words'))),
+        f'{data}/meta.mat': mutated(meta(dict.fromkeys(classes, 'words'), scene.random.random() < 0.5)),
         f'{data}/ILSVRC2012_validation_ground_truth.txt': mutated(b'1\n2\n', 0.1),
     }
     scene.write('raw/ILSVRC2012_img_train.tar', mutated(train))

@@ -55,12 +55,12 @@ def write_devkit(path, words, ground_truth):
         (path.parent / name).write_bytes(content)
 
 
-def meta(words):
+def meta(words, is_compressed=True, name='synsets'):
     """Return the content of meta.mat for classes and a synset above them."""
     rows = [(number, name, words[name], 'a gloss', 0, []) for number, name in enumerate(words, 1)]
     rows.append((len(rows) + 1, 'n00001740', 'entity', 'all of them', len(rows), list(range(1, len(rows) + 1))))
     file = io.BytesIO()
-    savemat(file, {'synsets': np.array(rows, dtype=SYNSET).reshape(-1, 1)}, do_compression=True)
+    savemat(file, {name: np.array(rows, dtype=SYNSET).reshape(-1, 1)}, do_compression=is_compressed)
     return file.getvalue()
 
 
