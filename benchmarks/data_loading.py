@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""How fast images are read: the package's backends, decoding alone, and PyTorch's DataLoader if it is installed.
+"""How fast images are read: the package's backends, decoding alone, bare DALI, and PyTorch's DataLoader if installed.
 
-    benchmarks/data_loading.py [--images 2000] [--threads 2] [--rounds 3] [--torch-python PYTHON]
+    benchmarks/data_loading.py [--images 2000] [--threads 2] [--rounds 3] [--only fused,augment] [--torch-python PYTHON]
 
 Makes JPEGs of 500x375 at quality 95 and reads them for training at 224 px. Alternates in one run between
-`./runner --test-io` with every backend, OpenCV decoding with the same number of threads (the limit), and torchvision's
-RandomResizedCrop in a DataLoader with the same number of workers. Then reads four times as many records, and prints how
-much memory each backend used.
+`./runner --test-io` with every backend, OpenCV decoding with the same number of threads (the limit), DALI's own record
+reader in a pipeline of the same operators, copied into MXNet arrays, and torchvision's RandomResizedCrop in a
+DataLoader with the same number of workers. Then reads four times as many records, and prints how much memory each
+backend used.
 """
 
 import argparse
@@ -27,20 +28,34 @@ from bare_loop import PROJECT, bound_threads
 from tabulate import tabulate
 
 sys.path.append(str(PROJECT))
+from data import INPUT_DEFAULTS
 from imagenet.datasets.records import RecordFile, pack_image
+from imagenet.input_pipeline.auto_augment import DEFAULT_LAYERS, DEFAULT_MAGNITUDE, AutoAugmentOptions, augment
+from imagenet.runtime.compat import memory_of, mx
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 95
 CLASSES = 10
 # A run must be long compared with its startup.
 RECORDS_PER_IMAGE = 4
 BATCH_SIZE = 64
+SIDE = 224
 MEBIBYTE = 1 << 20
+LAYERS, MAGNITUDE = 2, 9
+RANDAUGMENT = ['--auto-augment', 'randaugment', '--randaugment-layers', LAYERS, '--randaugment-magnitude', MAGNITUDE]
 READERS = {
     'dali-cpu, fused decoder': ['--data-backend', 'dali-cpu'],
     'dali-cpu, decode then crop': ['--data-backend', 'dali-cpu', '--dali-fuse-decoder', '0'],
+    'dali-cpu, randaugment': ['--data-backend', 'dali-cpu', *RANDAUGMENT],
+    'dali-cpu, autoaugment': ['--data-backend', 'dali-cpu', '--auto-augment', 'autoaugment'],
     'mxnet': ['--data-backend', 'mxnet'],
     'dali-cpu, validation': ['--data-backend', 'dali-cpu', '--test-io-mode', 'val'],
     'mxnet, validation': ['--data-backend', 'mxnet', '--test-io-mode', 'val'],
+}
+# Each with its --auto-augment.
+BARE = {
+    'bare DALI, fused decoder': 'none',
+    'bare DALI, randaugment': 'randaugment',
+    'bare DALI, autoaugment': 'autoaugment',
 }
 LIMIT, TORCH = 'decoding alone', 'PyTorch DataLoader'
 
@@ -120,9 +135,51 @@ def measure_reader(folder, threads, options):
     return images_per_second, usage.ru_maxrss * 1024
 
 
+def measure_bare(folder, threads, policy):
+    command = [sys.executable, __file__, '--bare', policy, '--data', str(folder), '--threads', str(threads)]
+    return float(subprocess.check_output(command, text=True))
+
+
+def read_with_bare_dali(folder, threads, policy):
+    """Return images/s of a DALI pipeline that fills MXNet arrays. As in `--test-io`, the time to build it counts."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    layers, magnitude = (LAYERS, MAGNITUDE) if policy == 'randaugment' else (DEFAULT_LAYERS, DEFAULT_MAGNITUDE)
+    options = AutoAugmentOptions(policy, layers, magnitude)
+
+    @pipeline_def(
+        batch_size=BATCH_SIZE, num_threads=threads, device_id=None, seed=1, enable_conditionals=policy != 'none'
+    )
+    def define():
+        encoded, _ = fn.readers.mxnet(
+            path=[str(folder / 'train.rec')], index_path=[str(folder / 'train.idx')], random_shuffle=True, name='reader'
+        )
+        images = fn.decoders.image_random_crop(encoded, device='cpu', output_type=types.RGB, random_area=(0.08, 1.0))
+        images = augment(fn.resize(images, size=(SIDE, SIDE)), options, SIDE, SIDE)
+        mirror = fn.random.coin_flip(probability=0.5)
+        mean, std = INPUT_DEFAULTS['rgb_mean'], INPUT_DEFAULTS['rgb_std']
+        return fn.crop_mirror_normalize(images, mirror=mirror, mean=list(mean), std=list(std), output_layout='CHW')
+
+    start = time.perf_counter()
+    pipeline = define()
+    pipeline.build()
+    steps = pipeline.epoch_size('reader') // BATCH_SIZE
+    for _ in range(steps):
+        (images,) = pipeline.run()
+        array = mx.nd.empty((BATCH_SIZE, 3, SIDE, SIDE))
+        array.wait_to_read()
+        images.as_tensor().copy_to_external(memory_of(array))
+    return steps * BATCH_SIZE / (time.perf_counter() - start)
+
+
 def measure_torch(python, folder, threads):
     command = [python, '-c', TORCH_PROGRAM, str(folder), str(threads), str(BATCH_SIZE)]
     return float(subprocess.check_output(command, text=True))
+
+
+def chosen(readers, text):
+    """Return the (name, setting) of readers whose name contains one of the texts, which are separated by commas."""
+    return [(name, setting) for name, setting in readers.items() if any(part in name for part in text.split(','))]
 
 
 def measure_speed(args, records, tree):
@@ -130,8 +187,10 @@ def measure_speed(args, records, tree):
     speeds = {}
     for turn in range(args.rounds):
         found = {LIMIT: measure_limit(records, args.threads)}
-        for name, options in READERS.items():
+        for name, options in chosen(READERS, args.only):
             found[name], _ = measure_reader(records, args.threads, options)
+        for name, policy in chosen(BARE, args.only):
+            found[name] = measure_bare(records, args.threads, policy)
         if args.torch_python:
             found[TORCH] = measure_torch(args.torch_python, tree, args.threads)
         print(f'round {turn + 1}: ' + ', '.join(f'{name} {speed:.0f}' for name, speed in found.items()), flush=True)
@@ -147,9 +206,15 @@ def main():
     )
     parser.add_argument('--threads', type=int, default=2, help='decoding threads (default: 2)')
     parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
+    parser.add_argument('--only', default='', help='measure only readers with one of these texts in their names')
+    parser.add_argument('--bare', choices=tuple(BARE.values()), help='measure bare DALI once, in this process')
+    parser.add_argument('--data', type=Path, help='the record files for --bare')
     this_python = sys.executable if importlib.util.find_spec('torch') else None
     parser.add_argument('--torch-python', default=this_python, help='an interpreter that has torch and torchvision')
     args = parser.parse_args()
+    if args.bare:
+        print(read_with_bare_dali(args.data, args.threads, args.bare))
+        return
     with tempfile.TemporaryDirectory() as folder:
         records, more_records, tree = (Path(folder) / name for name in ('records', 'more', 'tree'))
         random = np.random.RandomState(0)
@@ -162,7 +227,7 @@ def main():
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         rows = [(name, f'{speed:.0f}', f'{speed / medians[LIMIT]:.2f}') for name, speed in medians.items()]
         print(tabulate(rows, headers=['reader', 'images/s', 'of the limit'], colalign=('left', 'right', 'right')))
-        for name, options in READERS.items():
+        for name, options in chosen(READERS, args.only):
             few, many = (measure_reader(data, args.threads, options)[1] for data in (records, more_records))
             print(f'{name}: {few / MEBIBYTE:.0f} MiB, for four times as many records {many / MEBIBYTE:.0f} MiB')
 

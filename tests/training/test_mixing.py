@@ -163,7 +163,7 @@ def test_the_moment_determines_what_is_drawn(kind):
 def test_other_image_sizes(kind):
     """Images may grow during training."""
     mix = make_mixing(**KINDS[kind])
-    for side in (32, 48, 32):
+    for side in (32, 48, 32, 1):
         images, labels = make_batch(side=side)
         mixed, _ = mix(images, labels, MOMENT)
         np.testing.assert_array_equal(*numbers(mixed, make_mixing(**KINDS[kind])(images, labels, MOMENT)[0]))
