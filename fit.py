@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
+from imagenet.checkpoints.local_statistics import gather_statistics
 from imagenet.checkpoints.manifest import TrainingProgress
 from imagenet.checkpoints.saver import CheckpointSaver
 from imagenet.common.errors import NonFiniteError, UserError
@@ -176,7 +177,7 @@ def train_and_validate(run):
     if training is None:
         return None
     results = {'train': training}
-    average_running_statistics(run.step.running)
+    average_running_statistics(run.step)
     if run.val_data is not None:
         run.resize(run.args.image_shape[1:])
         results['val'] = validate(run.args, run.net, run.val_data, run.log, run.stop)
@@ -220,9 +221,10 @@ def write_report(run):
 
 def save_stopped(run):
     """Save the state in the middle of an epoch, after a signal."""
-    average_running_statistics(run.step.running)
+    statistics = gather_statistics(run.step)
+    average_running_statistics(run.step)
     write_report(run)
-    run.checkpoints.save(run.net, run.step, run.progress)
+    run.checkpoints.save(run.net, run.step, run.progress, statistics=statistics)
     finish_writing(run)
     progress = run.progress
     stage = stage_at(run.args.training_stages, progress.epoch)
@@ -323,14 +325,18 @@ def check_loss_scale(run, epoch, iteration):
     run.log.info(f'{place}: the gradients overflowed, step skipped; loss scale {scale.value:g}')
 
 
-def average_running_statistics(params):
-    """Average batch norm's running statistics over all ranks, so that every rank validates what rank 0 saves."""
+def average_running_statistics(step):
+    """Average batch norm's running statistics over all ranks, so that every rank validates what rank 0 saves.
+
+    The same goes for their moving averages, in which those of the first device count.
+    """
     means_here = []
-    for param in params:
+    for param in step.running:
         on_devices = [array.as_in_context(mx.cpu()) for array in param.list_data()]
         means_here.append(sum(on_devices) / len(on_devices))
-    distributed.average(means_here)
-    for param, mean in zip(params, means_here):
+    averages = [step.average.arrays[param.name] for param in step.running] if step.average is not None else []
+    distributed.average([*means_here, *averages])
+    for param, mean in zip(step.running, means_here):
         param.set_data(mean)
 
 

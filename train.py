@@ -34,6 +34,7 @@ from imagenet.architectures.identification import identify
 from imagenet.architectures.registry import ARCHITECTURES, are_equal, default_options
 from imagenet.checkpoints.description import FINETUNE_ADVICE, FileDescription, complete_options, read_description
 from imagenet.checkpoints.loading import count_classes, load_parameters
+from imagenet.checkpoints.local_statistics import restore_statistics
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
 from imagenet.checkpoints.resume import (
     describe_checkpoint,
@@ -561,6 +562,8 @@ def train(args, net, train_data, val_data, log, found):
         restore(net, step, progress, files, path)
         report.metrics = progress.metrics
     check_ranks_start_equal(net, step, progress)
+    if found:
+        restore_statistics(step, files)
     if is_finished(args, progress):
         log.info('this run is complete; use --no-resume to start another one, or a larger --num-epochs to extend it')
         return

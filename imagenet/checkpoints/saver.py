@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagenet.checkpoints.loading import LoadedNetwork
+from imagenet.checkpoints.local_statistics import PART as STATISTICS
 from imagenet.checkpoints.manifest import manifest_path, write_checkpoint
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.checkpoints.training_state import counters, snapshot
@@ -86,10 +87,11 @@ class CheckpointSaver:
     def __exit__(self, *error):
         self._writer.__exit__(*error)
 
-    def save(self, net, step, progress, due=None):
+    def save(self, net, step, progress, due=None, statistics=None):
         """Save the run's state, and parameters in additional files, without waiting for the disk.
 
         Args:
+            statistics: the result of `gather_statistics`, within an epoch.
             due: the additional files by name; each is 'val' for the parameters or 'ema' for the averaged ones.
 
         Raises:
@@ -101,6 +103,8 @@ class CheckpointSaver:
         progress.loss_scale = step.loss_scale.state()
         progress.average_updates = step.average.updates if step.average is not None else 0
         parts, progress = snapshot(net, step), copy.deepcopy(progress)
+        if statistics:
+            parts[STATISTICS] = statistics
         forms = {'val': parts['parameters'], 'ema': parts.get('average')}
 
         def write():

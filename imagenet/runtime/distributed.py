@@ -119,6 +119,13 @@ def allreduce_sum(values):
     return total.asnumpy()
 
 
+def gather(values):
+    """Return float64 values of every process, as an array `(processes, values)`, on all of them."""
+    everything = np.zeros((size(), len(values)))
+    everything[rank()] = values
+    return allreduce_sum(everything.ravel()).reshape(everything.shape)
+
+
 def average(arrays):
     """Replace each NDArray by its mean over all processes."""
     if size() == 1:
@@ -233,4 +240,11 @@ def make_trainer(params, optimizer, devices):
     """Return a Gluon trainer whose `step()` averages the gradients over processes and devices."""
     if size() > 1:
         return _horovod.DistributedTrainer(params, optimizer, num_groups=GRADIENT_GROUPS[devices[0].device_type])
-    return mx.gluon.Trainer(params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False)
+    trainer = mx.gluon.Trainer(
+        params, optimizer, kvstore='device' if len(devices) > 1 else None, update_on_kvstore=False
+    )
+    # It would copy the first device's parameters to the others in its first step, and with them the running statistics
+    # that this step has updated.
+    trainer._init_kvstore()
+    trainer._init_params()
+    return trainer

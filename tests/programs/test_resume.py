@@ -106,6 +106,30 @@ def test_stopped_runs_end_as_if_they_had_not_been(start, small_data, seven_class
     assert len((tmp_path / 'stopped' / 'dllogger_log.log').read_text().splitlines()) > 50
 
 
+@pytest.mark.only_on_cpu('the order of additions varies on GPUs')
+@pytest.mark.parametrize('options', [('-n', '2', '-b', '8'), ('--kv-store', 'device', '--gpus', '0,1')])
+def test_several_devices_stopped_within_epochs(start, small_data, tmp_path, options):
+    """Each device has its own running statistics until the end of an epoch."""
+    succeed(*resumable(small_data, tmp_path / 'whole', *options))
+    for line in ('epoch 2 step 5/', 'epoch 3 step 10/'):
+        process = start(*resumable(small_data, tmp_path / 'stopped', *options))
+        code, output = stop_at(line, signal.SIGTERM, process)
+        assert (code, 'in epoch' in output) == (0, True), output
+    succeed(*resumable(small_data, tmp_path / 'stopped', *options))
+    assert outcome(tmp_path / 'stopped') == outcome(tmp_path / 'whole')
+
+
+@pytest.mark.gpus(2)
+def test_averages_are_validated_as_they_are_saved(small_data, tmp_path):
+    """Every rank validates the same averaged parameters, running statistics included."""
+    succeed(*resumable(small_data, tmp_path, '-n', '2', '-b', '8', '-e', '1', '--run-epochs', '1'))
+    expected = read_report(tmp_path / 'report.json')['metrics']
+    options = ('--mode', 'val', '--load', tmp_path / 'model_ema_best.params', '--data-root', small_data)
+    succeed('./runner', *SMALL, *options, '--workspace', tmp_path / 'val')
+    found = read_report(tmp_path / 'val' / 'report.json')['metrics']
+    assert found['val.loss'] == pytest.approx(expected['ema.loss'], rel=1e-5)
+
+
 @pytest.mark.gpus(2)
 def test_two_processes_go_on(small_data, workspace):
     output = succeed(*resumable(small_data, workspace, '-n', '2', '-b', '8', '--run-epochs', '1'))
