@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack any image tree, or ImageNet as TFRecords or as it is downloaded, into record files.
+"""Pack any image tree, or ImageNet as TFRecords or as downloaded, into record files.
 
 RAW contains train/<class>/*.jpg and val/<class>/*.jpg, or train-jpeg and val-jpeg. With --val-fraction it contains the
 class folders themselves, and their images are split. A class is the folder that contains its images, so a class name

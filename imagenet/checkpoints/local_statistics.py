@@ -32,7 +32,8 @@ def restore_statistics(step, files):
     Args:
         files: the files of the parts on rank 0, by name; None on other ranks.
     """
-    found = read_arrays(files[PART])[PART] if files and PART in files else None
+    file = (files or {}).get(PART)
+    found = None if file is None else read_arrays(file, f'{file}: a part of a checkpoint').get(PART)
     shape = distributed.broadcast_json(None if found is None else found.shape)
     arrays = _own_arrays(step)
     if shape is None or tuple(shape) != (distributed.size(), sum(array.size for array in arrays)):

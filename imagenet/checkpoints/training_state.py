@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from imagenet.checkpoints.local_statistics import PART as STATISTICS
 from imagenet.checkpoints.manifest import ADVICE
 from imagenet.checkpoints.parameters import (
     array_differences,
@@ -109,7 +110,9 @@ def _read_parts(net, step, files, path):
     missing = ', '.join(name for name in needed if name not in files)
     if missing:
         raise UserError(f'{path}: this checkpoint has no {missing}; {ADVICE}')
-    parts = {name: read_arrays(file, f'{file}: a part of {path}') for name, file in files.items()}
+    # `restore_statistics` reads those of the ranks.
+    names = [name for name in files if name != STATISTICS]
+    parts = {name: read_arrays(files[name], f'{files[name]}: a part of {path}') for name in names}
     for name in needed:
         differences = array_differences(parts[name], canonical_shapes(net))
         if differences:

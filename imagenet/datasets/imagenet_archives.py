@@ -1,4 +1,4 @@
-"""ImageNet 2012 as it is downloaded, as sources of images (see sources.py).
+"""ImageNet 2012 as downloaded: its archives as sources of images (see sources.py).
 
 The training images are a tar archive with an archive for each class. The validation images are in one archive or one
 folder, and the development kit has their classes. An image's place in an archive is its offset and its size.

@@ -63,7 +63,7 @@ class Example:
         """Return the values of a feature's list.
 
         Raises:
-            MalformedError: its list is of another kind.
+            MalformedError: its list has another kind.
         """
         feature = self._features.get(name.encode())
         if feature is None:

@@ -5,22 +5,12 @@ import math
 from imagenet.runtime.compat import mx
 
 
-class AdamW(mx.optimizer.Optimizer):
+class AdamW(mx.optimizer.Adam):
     """AdamW: Loshchilov and Hutter (arXiv:1711.05101), algorithm 2, with the decay multiplied by the learning rate.
 
     That is also PyTorch's form: w = w - learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w), with the
     moments m' and v' corrected for their start at 0.
     """
-
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, **settings):
-        super().__init__(learning_rate=learning_rate, **settings)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
-
-    def create_state(self, index, weight):
-        """Return (m, v) for a weight."""
-        return mx.nd.zeros_like(weight), mx.nd.zeros_like(weight)
 
     def update(self, index, weight, grad, state):
         """Update a weight in place."""

@@ -3,22 +3,15 @@
 from imagenet.runtime.compat import mx
 
 
-class Lamb(mx.optimizer.Optimizer):
+class Lamb(mx.optimizer.Adam):
     """LAMB: You et al. (arXiv:1904.00962), algorithm 2.
 
     Parameters without weight decay, such as biases, take the plain Adam step, as in the authors' code and in timm.
     MXNet's LAMB adapts their step too.
     """
 
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-6, **settings):
-        super().__init__(learning_rate=learning_rate, **settings)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
-
-    def create_state(self, index, weight):
-        """Return the mean and the variance of a weight's gradient."""
-        return mx.nd.zeros_like(weight), mx.nd.zeros_like(weight)
+    def __init__(self, epsilon=1e-6, **settings):
+        super().__init__(epsilon=epsilon, **settings)
 
     def update(self, index, weight, grad, state):
         """Update a weight in place."""

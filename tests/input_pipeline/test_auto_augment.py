@@ -72,7 +72,7 @@ def test_arguments_of_randaugment(magnitude, expected):
     assert set(OPERATIONS) - set(found) == {'auto_contrast', 'equalize', 'invert'}
 
 
-# The policy v0 of TensorFlow and timm, as it is written there: operation, probability, level.
+# The policy v0 of TensorFlow and timm, in their notation: operation, probability, level.
 AUTO_AUGMENT = """
     Equalize .8 1 ShearY .8 4, Color .4 9 Equalize .6 3, Color .4 1 Rotate .6 8, Solarize .8 3 Equalize .4 7,
     Solarize .4 2 Solarize .6 2, Color .2 0 Equalize .8 8, Equalize .4 8 SolarizeAdd .8 3, ShearX .2 9 Rotate .6 8,
