@@ -9,7 +9,7 @@ prints a network's layers.
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('mxnet', 'cv2', 'tabulate')
+    start_program('mxnet', 'cv2', 'tabulate', 'psutil')
 
 import inspect
 
@@ -26,6 +26,7 @@ from imagenet.checkpoints.description import INPUT_OPTIONS
 from imagenet.checkpoints.loading import load_parameters
 from imagenet.checkpoints.parameters import IMAGE_CHANNELS, OUTPUT_WEIGHT, canonical_shapes, set_canonical
 from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.files import file_sha256
 from imagenet.common.modes import Mode
 from imagenet.common.options import (
     IMAGE_SHAPE_RULE,
@@ -38,12 +39,16 @@ from imagenet.common.options import (
     with_defaults,
 )
 from imagenet.common.program import run_program
+from imagenet.inference.engines import MXNET, open_engine
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
+from imagenet.inference.mxnet_engine import MXNetEngine
+from imagenet.input_pipeline.transforms import InputForm
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, start_mixed_precision
 from imagenet.runtime.layouts import LAYOUTS
+from imagenet.runtime.system_info import versions
 
 MOST_CLASSES = 1_000_000
 DEFAULT_ARCH = 'resnetv15'
@@ -315,6 +320,27 @@ def build_inference_model(args, devices):
     if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
         net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
     return net or build_model(args, devices), note
+
+
+def build_engine(args, devices):
+    """Return the engine of `--mode val` and `pred`, and lines for the log; see inference/engines.py.
+
+    Raises:
+        UserError: `--load` does not fit the options, or the engine cannot compute the network.
+    """
+    if args.engine == MXNET:
+        net, note = build_inference_model(args, devices)
+        return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+    images = example_images(args.image_shape, args.input_layout).asnumpy()
+    return open_engine(args.engine, build_unfused(args), images, engine_key(args))
+
+
+def engine_key(args):
+    """Return everything that determines the exported network, for the cache; None if its weights are random."""
+    if args.load is None:
+        return None
+    network = pick(NetworkDescription, args).as_json()
+    return {'checkpoint': file_sha256(args.load.path), 'network': network, 'versions': versions()}
 
 
 def _with_values(net, args, devices):

@@ -71,6 +71,7 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
+from imagenet.inference.engines import MXNET, EngineNetwork, add_engine_args, check_installed
 from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
 from imagenet.inference.fused_graph import add_inference_args
 from imagenet.inference.int8_network import int8_files, read_int8_description
@@ -108,6 +109,7 @@ from models import (
     DEFAULT_ARCH,
     add_model_args,
     allocate,
+    build_engine,
     build_inference_model,
     build_model,
     build_unfused,
@@ -162,6 +164,7 @@ def parse_args(argv=None):
     add_dali_args(parser)
     add_mxnet_data_args(parser)
     add_inference_args(parser)
+    add_engine_args(parser)
     add_quantization_args(parser)
     add_export_args(parser)
     add_prediction_args(parser)
@@ -191,6 +194,8 @@ def resolve_args(args):
     if args.input_channels is not None and given.image_shape is None:
         args = with_changes(args, image_shape=(args.input_channels, *args.image_shape[1:]))
     args = with_changes(args, dtype=choose_dtype(args.device, args.dtype, args.amp))
+    if args.engine != MXNET:
+        args = in_exported_form(args)
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)
     args = with_image_sizes(args, is_resize_given=given.data_val_resize is not None)
@@ -388,6 +393,8 @@ def check_inference_args(args):
             )
         if args.device != 'cpu' or len(args.gpus) > 1:
             raise UserError(f'--load {args.load}: an int8 network runs on one CPU device per process; add --device cpu')
+    if args.engine != MXNET:
+        check_engine_args(args)
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
     if args.mode is Mode.EXPORT:
@@ -397,6 +404,20 @@ def check_inference_args(args):
             raise UserError('--mode calibrate: int8 networks run only on a CPU; add --device cpu')
         pick(CalibrationOptions, args)
         check_new(int8_files(int8_output(args)))
+
+
+def check_engine_args(args):
+    """Raise `UserError` if an engine other than MXNet cannot do what the options require."""
+    if args.mode not in (Mode.VAL, Mode.PRED):
+        raise UserError(f'--engine {args.engine}: works only with --mode val and pred; leave it out')
+    if args.device != 'cpu' or len(args.gpus) > 1:
+        raise UserError(f'--engine {args.engine}: runs on one CPU device per process; add --device cpu')
+    if loads_int8(args):
+        raise UserError(f'--load {args.load}: this int8 network runs only with --engine {MXNET}')
+    for option in ('no_fuse', 'amp'):
+        if getattr(args, option):
+            raise UserError(f'{option_name(option)}: has no meaning for --engine {args.engine}; leave one out')
+    check_installed(args.engine)
 
 
 def loads_int8(args):
@@ -624,8 +645,14 @@ def run_validation(args, notes):
     """Run --mode val."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
-    net, note = build_inference_model(args, local_devices(args.device, args.gpus))
-    if note:
+    devices = local_devices(args.device, args.gpus)
+    if args.engine == MXNET:
+        net, note = build_inference_model(args, devices)
+        notes = [note] if note else []
+    else:
+        engine, notes = build_engine(args, devices)
+        net = EngineNetwork(engine)
+    for note in notes:
         log.info(note)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, new_report(args), profiler)
@@ -650,18 +677,15 @@ def run_prediction(args, notes):
     """Run --mode pred."""
     if args.output is not None:
         continue_without_output()
-    devices = local_devices(args.device, args.gpus)
-    net, _ = build_inference_model(args, devices)
-    options, evaluation, form = (pick(kind, args) for kind in (PredictionOptions, EvaluationOptions, InputForm))
-    predict(net, class_names(args), options, evaluation, form, devices[0])
-    print_notes(notes)
+    engine, engine_notes = build_engine(args, local_devices(args.device, args.gpus))
+    predict(engine, class_names(args), pick(PredictionOptions, args), pick(EvaluationOptions, args))
+    print_notes([*notes, *engine_notes])
 
 
 def run_export(args, notes):
     """Run --mode export, in a form that every program can read, whatever this machine would use."""
     continue_without_output()
-    form = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
-    args = with_changes(args, **form, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
+    args = in_exported_form(args)
     evaluation = pick(EvaluationOptions, args)
     has_records = args.data_val is not None and args.data_val.exists()
     records = (args.data_val, index_path(args.data_val, args.data_val_idx)) if has_records else None
@@ -671,6 +695,12 @@ def run_export(args, notes):
     options = {**describe_model(args), 'classes': description['classes']}
     export(build_unfused(args), output_prefix(args), args.format, images, source, description, options)
     print_notes(notes)
+
+
+def in_exported_form(args):
+    """Return the options with the layouts and channels of every exported network."""
+    layouts = {f'{name}_layout': 'NCHW' for name in ('input', 'conv', 'batchnorm', 'pooling')}
+    return with_changes(args, **layouts, image_shape=(RGB_CHANNELS, *args.image_shape[1:]))
 
 
 def print_notes(notes):

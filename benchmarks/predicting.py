@@ -20,7 +20,8 @@ import numpy as np
 from data_loading import make_photograph
 
 from imagenet.common.options import pick
-from imagenet.inference.prediction import classify, probabilities
+from imagenet.inference.mxnet_engine import MXNetEngine
+from imagenet.inference.prediction import classify
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher.worker_env import restart_with_bound_threads
 from imagenet.runtime import distributed
@@ -54,7 +55,6 @@ def measure(net, paths, args):
     """Return images/s of decoding, of computing, and of both."""
     from imagenet.runtime.compat import mx
 
-    device = mx.cpu()
     evaluation, form = pick(EvaluationOptions, args), pick(InputForm, args)
 
     def decode():
@@ -62,14 +62,15 @@ def measure(net, paths, args):
         both(lambda images: images[:, 0, 0, :2])
 
     def compute():
+        engine = MXNetEngine(net, form, mx.cpu())
         for _ in range(0, len(paths), args.batch_size):
-            probabilities(net, ready, form, device)
+            engine.start(ready)()
 
     def both(net=net):
-        for _ in classify(net, paths, args.batch_size, evaluation, form, device):
+        for _ in classify(MXNetEngine(net, form, mx.cpu()), paths, args.batch_size, evaluation):
             pass
 
-    ready = list(np.zeros((args.batch_size, 1, 3, *args.image_shape[1:]), np.float32))
+    ready = np.zeros((args.batch_size, 3, *args.image_shape[1:]), np.float32)
     compute()
     return [images_per_second(function, len(paths)) for function in (decode, compute, both)]
 

@@ -4,6 +4,7 @@
 #   scripts/setup.sh --cpu                for a machine without a GPU
 #   scripts/setup.sh --gpu                for NVIDIA GPUs: MXNet's wheel for them, and the CUDA libraries that it links
 #   scripts/setup.sh                      for the device of the existing environment (at first: --cpu)
+#   scripts/setup.sh --engines            the same, and ONNX Runtime and OpenVINO if they are missing, for --engine
 #   PYTHON=python3.10 scripts/setup.sh    chooses the interpreter (default: python3)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,8 +28,8 @@ say() { echo "setup: $*"; }
 choose_device() {
   case "${1:-}" in
     --cpu | --gpu) echo "${1#--}" ;;
-    '') cat $DEVICE 2>/dev/null || echo cpu ;;
-    *) die "$1: use --cpu or --gpu" ;;
+    '' | --engines) cat $DEVICE 2>/dev/null || echo cpu ;;
+    *) die "$1: use --cpu, --gpu or --engines" ;;
   esac
 }
 
@@ -232,6 +233,13 @@ make_environment() {
   say "done"
 }
 
+# What --engine needs is in a new environment, but a package may have been removed since.
+add_engines() {
+  $VENV/bin/python -c 'import onnx, onnxruntime, openvino' 2>/dev/null && return
+  say "installing the engines"
+  $VENV/bin/pip install --quiet --no-deps -r requirements/engines.txt
+}
+
 device=$(choose_device "$@")
 check_tools
 python=$(find_python "${PYTHON:-python3}")
@@ -241,3 +249,4 @@ check_driver "$python"
 exec 9>.setup.lock
 flock 9
 is_whole || make_environment "$python"
+[ "${1:-}" != --engines ] || add_engines

@@ -40,7 +40,7 @@ class LostProcessError(UserError):
 
 
 # Libraries whose exceptions are not bugs of this package, by the first part of the module of the exception's class.
-LIBRARIES = {'mxnet': 'MXNet', 'cv2': 'OpenCV', 'nvidia': 'DALI', 'horovod': 'Horovod'}
+LIBRARIES = {'mxnet': 'MXNet', 'cv2': 'OpenCV', 'nvidia': 'DALI', 'horovod': 'Horovod', 'onnxruntime': 'ONNX Runtime'}
 # How MXNet, OpenCV, DALI and Python report that memory is used up.
 OUT_OF_MEMORY = (
     'bad_alloc',

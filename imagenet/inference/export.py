@@ -5,6 +5,8 @@ is written in float32, for images `(N, 3, H, W)` with any N, with separate opera
 """
 
 import importlib.util
+import os
+import re
 from collections import namedtuple
 from pathlib import Path
 
@@ -26,6 +28,8 @@ COMPARED_IMAGES = 8
 # Relative to the logits' norm: other programs sum in a different order than oneDNN.
 TOLERANCE = 1e-4
 ONNX_PACKAGES = ('onnx', 'onnxruntime')
+# What MXNet's exporter says.
+UNKNOWN_OPERATOR = re.compile(r'No conversion function registered for op type (\S+) yet')
 
 
 def add_export_args(parser):
@@ -133,32 +137,55 @@ def run_symbol(paths, net):
 
 
 def write_onnx(net, paths, image_shape, options):
-    load_onnx_exporter().export_model(
-        net(mx.sym.var('data')),
-        arrays_in_graph(net),
-        in_shapes=[(1, *image_shape)],
-        in_types=[np.float32],
-        onnx_file_path=str(paths[0]),
-        dynamic=True,
-        dynamic_input_shapes=[(None, *image_shape)],
-    )
-    _make_parameters_constant(paths[0])
+    paths[0].write_bytes(onnx_model(net, image_shape, '--format onnx'))
 
 
-def _make_parameters_constant(path):
-    """Remove the parameters from the inputs of an ONNX file.
+def onnx_model(net, image_shape, option):
+    """Return the bytes of an ONNX file of a network, for images `(N, 3, H, W)` with any N.
+
+    Args:
+        image_shape: `(3, H, W)`.
+        option: the option that needs it, named in the message.
+
+    Raises:
+        UserError: MXNet cannot write an operator of the network.
+    """
+    # A file in memory, because a disk may be full.
+    with os.fdopen(os.memfd_create('onnx'), 'rb') as file:
+        try:
+            load_onnx_exporter().export_model(
+                net(mx.sym.var('data')),
+                arrays_in_graph(net),
+                in_shapes=[(1, *image_shape)],
+                in_types=[np.float32],
+                onnx_file_path=f'/proc/self/fd/{file.fileno()}',
+                dynamic=True,
+                dynamic_input_shapes=[(None, *image_shape)],
+            )
+        except AttributeError as error:
+            operator = UNKNOWN_OPERATOR.search(str(error))
+            if operator is None:
+                raise
+            raise UserError(
+                f'{option}: MXNet cannot write this network as ONNX, because of its operator {operator[1]}'
+            ) from None
+        return _with_constant_parameters(file.read())
+
+
+def _with_constant_parameters(content):
+    """Remove the parameters from the inputs of an ONNX file, given and returned as bytes.
 
     MXNet lists them there, too, which keeps a runtime from folding batch norm into convolutions.
     """
     import onnx
 
-    model = onnx.load(str(path))
+    model = onnx.load_model_from_string(content)
     constants = {array.name for array in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    return model.SerializeToString(deterministic=True)
 
 
 def run_onnx(paths, net):

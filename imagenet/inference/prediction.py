@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ from imagenet.common.options import integer
 from imagenet.common.parallel import map_in_order
 from imagenet.common.text import printable
 from imagenet.datasets.decoding import MAX_PIXELS, MOST_PIXELS
-from imagenet.input_pipeline.transforms import as_network_input, load_image
-from imagenet.runtime.compat import mx
+from imagenet.input_pipeline.transforms import load_image
 from imagenet.runtime.threads import available_cores, run_on_all_cores
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 LIST_SUFFIXES = ('.lst', '.txt')
 CLASSES_OF_ONE_IMAGE = 10
 CLASSES_OF_MANY = 5
+# Started before the results of earlier ones are taken, so that the engine never waits for images.
+BATCHES_AHEAD = 1
 
 
 def add_prediction_args(parser):
@@ -83,8 +85,11 @@ def find_images(path):
     return found
 
 
-def classify(net, paths, batch_size, evaluation, form, device, max_pixels=MAX_PIXELS):
+def classify(engine, paths, batch_size, evaluation, max_pixels=MAX_PIXELS):
     """Decode images in threads and classify them in batches; a batch is decoded while another is computed.
+
+    Args:
+        engine: computes the logits; see engines.py.
 
     Yields:
         (path, probabilities `(num_classes,)`) or (path, error message), in order.
@@ -98,20 +103,27 @@ def classify(net, paths, batch_size, evaluation, form, device, max_pixels=MAX_PI
 
     run_on_all_cores()
     with closing(map_in_order(load, paths, available_cores(), most_ahead=batch_size)) as loaded:
-        while True:
-            batch = list(itertools.islice(loaded, batch_size))
-            if not batch:
-                return
+        computed = deque()
+        for batch in iter(lambda: list(itertools.islice(loaded, batch_size)), []):
             images = [image for _, image in batch if not isinstance(image, str)]
-            rows = iter(probabilities(net, images, form, device)) if images else iter(())
-            for path, image in batch:
-                yield path, image if isinstance(image, str) else next(rows)
+            computed.append((batch, engine.start(np.concatenate(images)) if images else tuple))
+            if len(computed) > BATCHES_AHEAD:
+                yield from _results(*computed.popleft())
+        while computed:
+            yield from _results(*computed.popleft())
 
 
-def probabilities(net, images, form, device):
-    """Return the class probabilities of images `(1, 3, H, W)`, as an array `(N, num_classes)`."""
-    data = as_network_input(mx.nd.array(np.concatenate(images), ctx=device), form)
-    return mx.nd.softmax(net(data)).asnumpy()
+def _results(batch, logits):
+    """Yield what `classify` does for a batch, from a function that waits for the logits of its images."""
+    rows = map(softmax, logits())
+    for path, image in batch:
+        yield path, image if isinstance(image, str) else next(rows)
+
+
+def softmax(logits):
+    """Return the probabilities of the classes for the logits of an image."""
+    exponentials = np.exp(logits - logits.max())
+    return exponentials / exponentials.sum()
 
 
 def likeliest(row, count):
@@ -120,16 +132,16 @@ def likeliest(row, count):
     return [(int(index), float(row[index])) for index in order]
 
 
-def predict(net, names, options, evaluation, form, device):
+def predict(engine, names, options, evaluation):
     """Classify the images of `--data-pred`, print the results, and write them to `--output`.
 
     An unreadable image is reported on its own line. If no image can be read, that is an error.
 
     Args:
+        engine: computes the logits; see engines.py.
         names: names of the classes.
         options: `PredictionOptions`.
         evaluation: `EvaluationOptions`.
-        form: the network's `InputForm`.
 
     Raises:
         UserError: no image can be read, or the output cannot be written.
@@ -137,7 +149,7 @@ def predict(net, names, options, evaluation, form, device):
     paths = find_images(options.data_pred)
     is_alone = len(paths) == 1
     results = []
-    with closing(classify(net, paths, options.batch_size, evaluation, form, device, options.max_pixels)) as classified:
+    with closing(classify(engine, paths, options.batch_size, evaluation, options.max_pixels)) as classified:
         for path, row in classified:
             if isinstance(row, str):
                 results.append({'file': str(path), 'error': row, 'classes': []})

@@ -25,6 +25,7 @@ from imagenet.runtime.threads import available_cores
 # The packages whose versions affect results or the communication between processes.
 PACKAGES = ('mxnet', cuda.WHEEL, 'horovod', 'nvidia-dali-cuda110', 'nvidia-dali-cuda120', 'numpy', 'pillow')
 PACKAGES += ('opencv-python-headless', 'nvidia-cublas-cu11', 'nvidia-cudnn-cu11', 'nvidia-nccl-cu11')
+PACKAGES += ('onnx', 'onnxruntime', 'openvino')
 FEATURES = ('CUDA', 'CUDNN', 'NCCL', 'MKLDNN', 'INT64_TENSOR_SIZE', 'F16C', 'OPENCV', 'JPEG_TURBO')
 HOROVOD_OPERATIONS = ('gloo', 'mpi', 'nccl')
 

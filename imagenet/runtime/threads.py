@@ -36,6 +36,12 @@ def _thread_ids():
     return {int(entry.name) for entry in Path('/proc/self/task').iterdir()}
 
 
+def computing_threads():
+    """Return the number of threads with which MXNet computes: OMP_NUM_THREADS if it is set, else all cores."""
+    wanted = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
+    return min(int(wanted), len(OWN_CORES)) if wanted.isdigit() and int(wanted) else len(OWN_CORES)
+
+
 def available_cores():
     """Return the number of this process's cores."""
     return len(OWN_CORES)

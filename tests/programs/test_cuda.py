@@ -116,7 +116,7 @@ def test_setup_without_a_driver(tmp_path):
     if Path('/dev/nvidiactl').exists():
         pytest.skip('this machine has a driver')
     assert_user_error(call('scripts/setup.sh', '--gpu'), "--gpu: NVIDIA's driver (libcuda.so.1) is missing", '--cpu')
-    assert_user_error(call('scripts/setup.sh', '--cuda'), '--cuda: use --cpu or --gpu')
+    assert_user_error(call('scripts/setup.sh', '--cuda'), '--cuda: use --cpu, --gpu or --engines')
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from helpers.commands import PROJECT, assert_user_error, call, succeed
 
 
-def test_second_setup_changes_nothing():
+@pytest.mark.parametrize('options', [(), ('--engines',)])
+def test_second_setup_changes_nothing(options):
     stamp = PROJECT / '.venv' / '.setup-complete'
     before = stamp.stat().st_mtime_ns
-    assert succeed('scripts/setup.sh', env={'PYTHON': ''}) == ''
+    assert succeed('scripts/setup.sh', *options, env={'PYTHON': ''}) == ''
     assert stamp.stat().st_mtime_ns == before
 
 

@@ -1,0 +1,89 @@
+"""engines.py: each engine computes every network, or says in one line why not."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from helpers.networks import NETWORKS, make, random_arrays
+from imagenet.checkpoints.parameters import set_canonical
+from imagenet.common.errors import UserError
+from imagenet.inference import engines
+from imagenet.inference.engines import ENGINES, EngineNetwork, check_installed, open_engine
+from imagenet.inference.export import onnx_model
+from imagenet.inference.fused_graph import relative_difference
+from imagenet.runtime.compat import mx
+
+SIZE = 64
+
+
+def random_network(arch='resnetv15', num_layers=10, **settings):
+    net = make(arch=arch, num_layers=num_layers, image_shape=(3, SIZE, SIZE), **settings)
+    set_canonical(net, random_arrays(net))
+    return net
+
+
+def random_images(count, seed=0):
+    return np.random.RandomState(seed).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)
+
+
+@pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)
+def test_engines_compute_the_same(arch, num_layers, tmp_path, monkeypatch):
+    """The second engine takes the exported network from the cache."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    net = random_network(arch, num_layers)
+    for engine in ENGINES:
+        opened, notes = open_engine(engine, net, random_images(2), {'arch': arch})
+        for size in (1, 7, 3):
+            images = random_images(size, seed=size)
+            logits = opened.start(images)()
+            assert logits.dtype == np.float32
+            assert relative_difference(logits, net(mx.nd.array(images)).asnumpy()) < 1e-4
+        (note,) = notes
+        assert 'computing with' in note
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_batches_are_computed_in_the_background(engine):
+    """All are started before the first result is taken, which later ones do not change."""
+    net = random_network()
+    opened, _ = open_engine(engine, net, random_images(2), None)
+    batches = [random_images(4, seed) for seed in range(4)]
+    waiting = [opened.start(images) for images in batches]
+    results = [wait() for wait in waiting]
+    for images, logits in zip(batches, results):
+        assert relative_difference(logits, net(mx.nd.array(images)).asnumpy()) < 1e-4
+
+
+def test_engine_in_place_of_a_network():
+    net = random_network()
+    opened, _ = open_engine('onnxruntime', net, random_images(2), None)
+    images = mx.nd.array(random_images(3))
+    logits = EngineNetwork(opened)(images)
+    assert isinstance(logits, mx.nd.NDArray)
+    assert relative_difference(logits.asnumpy(), net(images).asnumpy()) < 1e-4
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_logits_that_differ(engine, monkeypatch):
+    """No engine meets a tolerance of 0."""
+    monkeypatch.setattr(engines, 'TOLERANCE', 0)
+    with pytest.raises(UserError, match=f'--engine {engine}: changes the logits by .* use --engine mxnet'):
+        open_engine(engine, random_network(), random_images(2), None)
+
+
+def test_operator_that_cannot_be_exported():
+    class Unknown(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return F.arcsinh(x)
+
+    with pytest.raises(UserError, match='--engine openvino: MXNet cannot write .* as ONNX, .* operator arcsinh'):
+        onnx_model(Unknown(), (3, SIZE, SIZE), '--engine openvino')
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_missing_packages(engine, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == engine else find(name))
+    with pytest.raises(UserError, match=f'--engine {engine}: {engine} not installed: run scripts/setup.sh --engines'):
+        check_installed(engine)
