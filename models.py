@@ -39,7 +39,15 @@ from imagenet.common.options import (
     with_defaults,
 )
 from imagenet.common.program import run_program
-from imagenet.inference.engines import MXNET, open_engine
+from imagenet.inference.engines import (
+    AUTO,
+    MXNET,
+    export_for_engines,
+    installed_engines,
+    open_engine,
+    open_fastest,
+)
+from imagenet.inference.export import NotExportableError
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
@@ -329,10 +337,28 @@ def build_engine(args, devices):
         UserError: `--load` does not fit the options, or the engine cannot compute the network.
     """
     if args.engine == MXNET:
-        net, note = build_inference_model(args, devices)
-        return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+        return _mxnet_engine(args, devices)
+    if args.engine != AUTO:
+        exported = _export_for_engines(args)
+        engine, note = open_engine(args.engine, exported)
+        return engine, [note, *exported.notes]
+    own, notes = _mxnet_engine(args, devices)
+    try:
+        exported = _export_for_engines(args) if installed_engines() else None
+    except NotExportableError as error:
+        return own, [*notes, str(error)]
+    engine, found = open_fastest(own, exported, args.batch_size // distributed.size())
+    return engine, [*notes, *found]
+
+
+def _mxnet_engine(args, devices):
+    net, note = build_inference_model(args, devices)
+    return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+
+
+def _export_for_engines(args):
     images = example_images(args.image_shape, args.input_layout).asnumpy()
-    return open_engine(args.engine, build_unfused(args), images, engine_key(args))
+    return export_for_engines(build_unfused(args), images, engine_key(args), f'--engine {args.engine}')
 
 
 def engine_key(args):

@@ -71,7 +71,7 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
-from imagenet.inference.engines import MXNET, EngineNetwork, add_engine_args, check_installed
+from imagenet.inference.engines import MXNET, add_engine_args, as_network, check_installed
 from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
 from imagenet.inference.fused_graph import add_inference_args
 from imagenet.inference.int8_network import int8_files, read_int8_description
@@ -645,15 +645,10 @@ def run_validation(args, notes):
     """Run --mode val."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
-    devices = local_devices(args.device, args.gpus)
-    if args.engine == MXNET:
-        net, note = build_inference_model(args, devices)
-        notes = [note] if note else []
-    else:
-        engine, notes = build_engine(args, devices)
-        net = EngineNetwork(engine)
+    engine, notes = build_engine(args, local_devices(args.device, args.gpus))
     for note in notes:
         log.info(note)
+    net = as_network(engine)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, new_report(args), profiler)
 

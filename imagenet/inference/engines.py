@@ -8,19 +8,23 @@ The engines other than MXNet run the ONNX file of export.py. Their logits are co
 
 import importlib
 import importlib.util
+from dataclasses import dataclass
 
 import numpy as np
 
 from imagenet.common.errors import UserError
+from imagenet.inference.engine_choice import choose_fastest
 from imagenet.inference.export import onnx_model
 from imagenet.inference.fused_graph import TOLERANCE, relative_difference
 from imagenet.inference.model_cache import cached
+from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.inference.onnxruntime_engine import OnnxRuntimeEngine
 from imagenet.inference.openvino_engine import OpenVinoEngine
 from imagenet.runtime.compat import mx
 from imagenet.runtime.threads import computing_threads, run_on_all_cores
 
 MXNET = 'mxnet'
+AUTO = 'auto'
 # An engine's library has the name of its option.
 ENGINES = {'onnxruntime': OnnxRuntimeEngine, 'openvino': OpenVinoEngine}
 EXPORTER = 'onnx'
@@ -30,10 +34,10 @@ def add_engine_args(parser):
     group = parser.add_argument_group('Engine')
     group.add_argument(
         '--engine',
-        choices=(MXNET, *ENGINES),
+        choices=(MXNET, *ENGINES, AUTO),
         default=MXNET,
-        help='what computes --mode val and pred on a CPU; those other than mxnet need scripts/setup.sh --engines '
-        '(default: %(default)s)',
+        help='what computes --mode val and pred on a CPU; auto: the fastest that is installed, measured at the start '
+        'for two seconds; those other than mxnet need scripts/setup.sh --engines (default: %(default)s)',
     )
     return group
 
@@ -43,8 +47,15 @@ def missing_packages(name):
     return [package for package in (EXPORTER, name) if importlib.util.find_spec(package) is None]
 
 
+def installed_engines():
+    """Return the names of the engines, other than MXNet, whose packages are installed."""
+    return [name for name in ENGINES if not missing_packages(name)]
+
+
 def check_installed(name):
-    """Raise `UserError` if an engine's packages are not installed, or cannot be loaded."""
+    """Raise `UserError` if an engine's packages are not installed, or cannot be loaded. `auto` needs none."""
+    if name == AUTO:
+        return
     missing = missing_packages(name)
     if missing:
         raise UserError(f'--engine {name}: {" and ".join(missing)} not installed: run scripts/setup.sh --engines')
@@ -54,28 +65,82 @@ def check_installed(name):
         raise UserError(f'--engine {name}: cannot be loaded ({error}): run scripts/setup.sh --engines') from None
 
 
-def open_engine(name, net, images, key):
-    """Return an engine that computes a network, and lines for the log.
+@dataclass
+class Exported:
+    """A network that engines can compute.
+
+    Attributes:
+        model: the bytes of its ONNX file.
+        images: some images `(N, 3, H, W)`, used to compare logits.
+        logits: the plain network's logits for them.
+        notes: lines for the log.
+    """
+
+    model: bytes
+    images: np.ndarray
+    logits: np.ndarray
+    notes: list
+
+
+def export_for_engines(net, images, key, option):
+    """Return the `Exported` network, from the cache if it is there.
+
+    Args:
+        net: the float32 network on the CPU, with separate operators, for images `(N, 3, H, W)`.
+        images: some images.
+        key: everything that determines the exported network; see `model_cache.cached`.
+        option: the option that needs it, named in messages.
+
+    Raises:
+        UserError: the network cannot be exported, or its file in the cache was changed.
+    """
+    # This also initializes what the exporter needs.
+    logits = net(mx.nd.array(images)).asnumpy()
+    model, note = cached(key, lambda: onnx_model(net, images.shape[1:], option))
+    return Exported(model, images, logits, [note] if note else [])
+
+
+def open_engine(name, exported):
+    """Return an engine that computes an `Exported` network, and a line for the log.
 
     Args:
         name: one of `ENGINES`.
-        net: the float32 network on the CPU, with separate operators, for images `(N, 3, H, W)`.
-        images: some images, used to compare logits.
-        key: everything that determines the exported network; see `model_cache.cached`.
 
     Raises:
-        UserError: the network cannot be exported, its file in the cache was changed, or the logits differ.
+        UserError: the logits differ from the plain network's.
     """
-    model, note = cached(key, lambda: onnx_model(net, images.shape[1:], f'--engine {name}'))
     # The engine's threads inherit the cores of the calling one, which OpenMP may have bound to a single core.
     run_on_all_cores()
     threads = computing_threads()
-    engine = ENGINES[name](model, threads)
-    difference = relative_difference(engine.start(images)(), net(mx.nd.array(images)).asnumpy())
+    engine = ENGINES[name](exported.model, threads)
+    difference = relative_difference(engine.start(exported.images)(), exported.logits)
     if not difference < TOLERANCE:
         raise UserError(f'--engine {name}: changes the logits by {difference:.2g} of their norm; use --engine {MXNET}')
-    found = f'computing with {engine.version}, threads: {threads}; its logits differ by {difference:.1e} of their norm'
-    return engine, [found, *([note] if note else [])]
+    return engine, f'{engine.version}, threads: {threads}; its logits differ by {difference:.1e} of their norm'
+
+
+def open_fastest(own, exported, batch_size):
+    """Return the fastest engine for batches of a size, and lines for the log.
+
+    Args:
+        own: the `MXNetEngine` of the same network.
+        exported: the network as other engines get it; None if none is installed.
+    """
+    if exported is None:
+        return own, [f'--engine {AUTO}: {MXNET}, because no other engine is installed']
+    engines, found, notes = {MXNET: own}, {MXNET: None}, list(exported.notes)
+    for name in installed_engines():
+        try:
+            engines[name], found[name] = open_engine(name, exported)
+        except UserError as error:
+            notes.append(str(error))
+    chosen, line = choose_fastest(engines, exported.images, batch_size)
+    return engines[chosen], [line, *filter(None, [found[chosen]]), *notes]
+
+
+def as_network(engine):
+    """Return an engine as a network, whose images and logits are MXNet's arrays."""
+    return engine.net if isinstance(engine, MXNetEngine) else EngineNetwork(engine)
 
 
 class EngineNetwork:

@@ -32,6 +32,10 @@ ONNX_PACKAGES = ('onnx', 'onnxruntime')
 UNKNOWN_OPERATOR = re.compile(r'No conversion function registered for op type (\S+) yet')
 
 
+class NotExportableError(UserError):
+    """MXNet's exporter does not know an operator of the network."""
+
+
 def add_export_args(parser):
     group = parser.add_argument_group('Export')
     group.add_argument(
@@ -148,7 +152,7 @@ def onnx_model(net, image_shape, option):
         option: the option that needs it, named in the message.
 
     Raises:
-        UserError: MXNet cannot write an operator of the network.
+        NotExportableError: MXNet cannot write an operator of the network.
     """
     # A file in memory, because a disk may be full.
     with os.fdopen(os.memfd_create('onnx'), 'rb') as file:
@@ -166,7 +170,7 @@ def onnx_model(net, image_shape, option):
             operator = UNKNOWN_OPERATOR.search(str(error))
             if operator is None:
                 raise
-            raise UserError(
+            raise NotExportableError(
                 f'{option}: MXNet cannot write this network as ONNX, because of its operator {operator[1]}'
             ) from None
         return _with_constant_parameters(file.read())

@@ -8,14 +8,15 @@ class MXNetEngine:
     """A network of MXNet, of any form, on a device.
 
     Args:
-        form: the network's `InputForm`.
+        net: the network, also an attribute.
+        form: its `InputForm`.
     """
 
     def __init__(self, net, form, device):
-        self._net = net
+        self.net = net
         self._form = form
         self._device = device
 
     def start(self, images):
         """Start to compute the logits of images `(N, 3, H, W)`; return a function that waits for them."""
-        return self._net(as_network_input(mx.nd.array(images, ctx=self._device), self._form)).asnumpy
+        return self.net(as_network_input(mx.nd.array(images, ctx=self._device), self._form)).asnumpy

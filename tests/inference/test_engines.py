@@ -9,9 +9,19 @@ from helpers.networks import NETWORKS, make, random_arrays
 from imagenet.checkpoints.parameters import set_canonical
 from imagenet.common.errors import UserError
 from imagenet.inference import engines
-from imagenet.inference.engines import ENGINES, EngineNetwork, check_installed, open_engine
+from imagenet.inference.engines import (
+    ENGINES,
+    EngineNetwork,
+    as_network,
+    check_installed,
+    export_for_engines,
+    open_engine,
+    open_fastest,
+)
 from imagenet.inference.export import onnx_model
 from imagenet.inference.fused_graph import relative_difference
+from imagenet.inference.mxnet_engine import MXNetEngine
+from imagenet.input_pipeline.transforms import InputForm
 from imagenet.runtime.compat import mx
 
 SIZE = 64
@@ -27,27 +37,30 @@ def random_images(count, seed=0):
     return np.random.RandomState(seed).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)
 
 
+def exported(net, key=None):
+    return export_for_engines(net, random_images(2), key, '--engine')
+
+
 @pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)
 def test_engines_compute_the_same(arch, num_layers, tmp_path, monkeypatch):
     """The second engine takes the exported network from the cache."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     net = random_network(arch, num_layers)
     for engine in ENGINES:
-        opened, notes = open_engine(engine, net, random_images(2), {'arch': arch})
+        opened, note = open_engine(engine, exported(net, {'arch': arch}))
         for size in (1, 7, 3):
             images = random_images(size, seed=size)
             logits = opened.start(images)()
             assert logits.dtype == np.float32
             assert relative_difference(logits, net(mx.nd.array(images)).asnumpy()) < 1e-4
-        (note,) = notes
-        assert 'computing with' in note
+        assert opened.version in note
 
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_batches_are_computed_in_the_background(engine):
     """All are started before the first result is taken, which later ones do not change."""
     net = random_network()
-    opened, _ = open_engine(engine, net, random_images(2), None)
+    opened, _ = open_engine(engine, exported(net))
     batches = [random_images(4, seed) for seed in range(4)]
     waiting = [opened.start(images) for images in batches]
     results = [wait() for wait in waiting]
@@ -57,11 +70,33 @@ def test_batches_are_computed_in_the_background(engine):
 
 def test_engine_in_place_of_a_network():
     net = random_network()
-    opened, _ = open_engine('onnxruntime', net, random_images(2), None)
+    opened, _ = open_engine('onnxruntime', exported(net))
     images = mx.nd.array(random_images(3))
     logits = EngineNetwork(opened)(images)
     assert isinstance(logits, mx.nd.NDArray)
     assert relative_difference(logits.asnumpy(), net(images).asnumpy()) < 1e-4
+
+
+def mxnet_engine(net):
+    return MXNetEngine(net, InputForm((3, SIZE, SIZE), 'NCHW', 'float32'), mx.cpu())
+
+
+def test_fastest_engine():
+    net = random_network()
+    engine, notes = open_fastest(mxnet_engine(net), exported(net), batch_size=4)
+    assert notes[0].startswith('--engine auto: ')
+    assert all(f'{name} ' in notes[0] for name in ('mxnet', *ENGINES))
+    images = mx.nd.array(random_images(3))
+    assert relative_difference(as_network(engine)(images).asnumpy(), net(images).asnumpy()) < 1e-4
+
+
+def test_engine_that_differs_is_not_chosen(monkeypatch):
+    net = random_network()
+    network = exported(net)
+    monkeypatch.setattr(engines, 'TOLERANCE', 0)
+    engine, notes = open_fastest(mxnet_engine(net), network, batch_size=4)
+    assert as_network(engine) is net
+    assert sum('changes the logits' in note for note in notes) == len(ENGINES)
 
 
 @pytest.mark.parametrize('engine', ENGINES)
@@ -69,7 +104,7 @@ def test_logits_that_differ(engine, monkeypatch):
     """No engine meets a tolerance of 0."""
     monkeypatch.setattr(engines, 'TOLERANCE', 0)
     with pytest.raises(UserError, match=f'--engine {engine}: changes the logits by .* use --engine mxnet'):
-        open_engine(engine, random_network(), random_images(2), None)
+        open_engine(engine, exported(random_network()))
 
 
 def test_operator_that_cannot_be_exported():

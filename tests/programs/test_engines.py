@@ -39,7 +39,7 @@ def test_validation(val, caches, tmp_path):
     found = {}
     for engine in ALL:
         output = succeed_here(*val, '--engine', engine, env=caches[0])
-        assert ('computing with' in output) == (engine != 'mxnet')
+        assert ('its logits differ by' in output) == (engine != 'mxnet')
         found[engine] = measured(tmp_path)
         assert found[engine]['val.latency_50'] <= found[engine]['val.latency_100']
     for engine in ENGINES:
@@ -50,6 +50,24 @@ def test_validation(val, caches, tmp_path):
     changed = kept.stat().st_mtime_ns
     succeed_here(*val, '--engine', 'openvino', env=caches[0])
     assert kept.stat().st_mtime_ns == changed
+
+
+def test_fastest_engine(val, trained, small_tree, caches, tmp_path):
+    output = succeed_here(*val, '--engine', 'auto', env=caches[0])
+    (line,) = (line for line in output.splitlines() if '--engine auto' in line)
+    assert all(f' {name} ' in line for name in ALL)
+    tops = measured(tmp_path)['val.top1']
+    succeed_here(*val, env=caches[0])
+    assert measured(tmp_path)['val.top1'] == tops
+    options = ('--mode', 'pred', '--load', trained / 'model_best.params', '--data-pred', small_tree / 'val')
+    result = call_here('./runner', *SMALL, *options, '--engine', 'auto', env=caches[0])
+    assert result.returncode == 0
+    assert '--engine auto: ' in result.stderr
+
+
+def test_fastest_engine_of_two_processes(val, caches, tmp_path):
+    succeed(*val, '-n', '2', '-b', '8', '--engine', 'auto', env=caches[0])
+    assert measured(tmp_path)['val.total_ips'][0] > 0
 
 
 @pytest.mark.parametrize('engine', ENGINES)

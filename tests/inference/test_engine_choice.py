@@ -1,0 +1,54 @@
+"""engine_choice.py: `--engine auto` finds the fastest engine in the time that it has."""
+
+import time
+
+import numpy as np
+import pytest
+
+from imagenet.inference.engine_choice import choose_fastest, measure
+
+IMAGES = np.zeros((2, 3, 4, 4), np.float32)
+
+
+class Waiting:
+    """An engine that waits for some seconds per batch and per image, and counts its images."""
+
+    def __init__(self, per_batch=0.0, per_image=0.0):
+        self._per_batch, self._per_image = per_batch, per_image
+        self.sizes = []
+
+    def start(self, images):
+        self.sizes.append(len(images))
+        return lambda: time.sleep(self._per_batch + self._per_image * len(images))
+
+
+def test_fastest_for_these_batches():
+    """One engine is the fastest for single images, the other one for batches of eight."""
+    for size, expected in ((1, 'single'), (8, 'many')):
+        engines = {'single': Waiting(0.001, 0.004), 'many': Waiting(0.02, 0.0)}
+        found, line = choose_fastest(engines, IMAGES, size)
+        assert found == expected
+        assert line.startswith(f'--engine auto: {expected} (measured with batches of {size}: single ')
+        assert all(engine.sizes[-1] == size for engine in engines.values())
+
+
+@pytest.mark.parametrize('per_image', [0.001, 0.02, 0.3])
+def test_time_is_limited(per_image):
+    engines = {name: Waiting(per_image=per_image) for name in 'abc'}
+    start = time.perf_counter()
+    measure(engines, IMAGES, 256, most_seconds=1)
+    # What has begun is finished.
+    assert time.perf_counter() - start < 1 + per_image + 0.2
+
+
+def test_batches_that_take_too_long_are_smaller():
+    size, seconds = measure({name: Waiting(per_image=0.01) for name in 'ab'}, IMAGES, 256, most_seconds=1)
+    assert 2 <= size <= 25
+    assert seconds['a'] == pytest.approx(0.01 * size, rel=0.5)
+
+
+def test_no_time_at_all():
+    engines = {'first': Waiting(0.2), 'second': Waiting(0.1)}
+    found, line = choose_fastest(engines, IMAGES, 8, most_seconds=0.1)
+    assert found == 'first'
+    assert 'a single image takes too long' in line
