@@ -12,6 +12,7 @@ if __name__ == '__main__':
     start_program('mxnet', 'cv2', 'tabulate', 'psutil')
 
 import inspect
+from functools import partial
 
 from imagenet.architectures.padding import PADDINGS
 from imagenet.architectures.registry import (
@@ -43,11 +44,9 @@ from imagenet.inference.engines import (
     AUTO,
     MXNET,
     export_for_engines,
-    installed_engines,
     open_engine,
     open_fastest,
 )
-from imagenet.inference.export import NotExportableError
 from imagenet.inference.fused_graph import example_images, fuse
 from imagenet.inference.int8_network import load_int8
 from imagenet.inference.metadata import NetworkDescription
@@ -337,28 +336,16 @@ def build_engine(args, devices):
         UserError: `--load` does not fit the options, or the engine cannot compute the network.
     """
     if args.engine == MXNET:
-        return _mxnet_engine(args, devices)
-    if args.engine != AUTO:
-        exported = _export_for_engines(args)
-        engine, note = open_engine(args.engine, exported)
-        return engine, [note, *exported.notes]
-    own, notes = _mxnet_engine(args, devices)
-    try:
-        exported = _export_for_engines(args) if installed_engines() else None
-    except NotExportableError as error:
-        return own, [*notes, str(error)]
-    engine, found = open_fastest(own, exported, args.batch_size // distributed.size())
-    return engine, [*notes, *found]
-
-
-def _mxnet_engine(args, devices):
-    net, note = build_inference_model(args, devices)
-    return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
-
-
-def _export_for_engines(args):
-    images = example_images(args.image_shape, args.input_layout).asnumpy()
-    return export_for_engines(build_unfused(args), images, engine_key(args), f'--engine {args.engine}')
+        net, note = build_inference_model(args, devices)
+        return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+    unfused, images = build_unfused(args), example_images(args.image_shape, args.input_layout)
+    export = partial(export_for_engines, unfused, images.asnumpy(), engine_key(args), f'--engine {args.engine}')
+    if args.engine == AUTO:
+        net, note = fuse(unfused, images)
+        own = MXNetEngine(net or build_model(args, devices), pick(InputForm, args), devices[0])
+        engine, notes = open_fastest(own, export, args.batch_size // distributed.size())
+        return engine, [*notes, *([note] if note else [])]
+    return open_engine(args.engine, export())
 
 
 def engine_key(args):

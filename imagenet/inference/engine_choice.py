@@ -7,19 +7,24 @@ import numpy as np
 from imagenet.runtime import distributed
 
 MOST_SECONDS = 2
+# With the time to open the engines, so that a run starts at most three seconds later.
+MOST_SECONDS_IN_ALL = 2.4
+LEAST_SECONDS = 0.5
 
 
-def choose_fastest(engines, images, batch_size, most_seconds=MOST_SECONDS):
+def choose_fastest(engines, images, batch_size, seconds_before=0.0):
     """Return the name of the fastest engine, the same on all ranks, and a line for the log.
 
     Args:
         engines: the engines by name; the first one is taken if there is no time to compare them.
         images: some images `(N, 3, H, W)`.
         batch_size: of the batches to come. If they take too long, smaller ones are measured.
+        seconds_before: the time that it took to open the engines.
     """
+    most_seconds = max(LEAST_SECONDS, min(MOST_SECONDS, MOST_SECONDS_IN_ALL - seconds_before))
     measured = measure(engines, images, batch_size, most_seconds)
     if measured is None:
-        found, line = next(iter(engines)), f'a single image takes too long to compare them in {most_seconds:g} s'
+        found, line = next(iter(engines)), f'a single image takes too long to compare them in {most_seconds:.1f} s'
     else:
         size, seconds = measured
         found = min(seconds, key=seconds.get)

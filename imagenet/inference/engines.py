@@ -8,13 +8,14 @@ The engines other than MXNet run the ONNX file of export.py. Their logits are co
 
 import importlib
 import importlib.util
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from imagenet.common.errors import UserError
 from imagenet.inference.engine_choice import choose_fastest
-from imagenet.inference.export import onnx_model
+from imagenet.inference.export import NotExportableError, onnx_model
 from imagenet.inference.fused_graph import TOLERANCE, relative_difference
 from imagenet.inference.model_cache import cached
 from imagenet.inference.mxnet_engine import MXNetEngine
@@ -101,7 +102,7 @@ def export_for_engines(net, images, key, option):
 
 
 def open_engine(name, exported):
-    """Return an engine that computes an `Exported` network, and a line for the log.
+    """Return an engine that computes an `Exported` network, and lines for the log.
 
     Args:
         name: one of `ENGINES`.
@@ -116,26 +117,34 @@ def open_engine(name, exported):
     difference = relative_difference(engine.start(exported.images)(), exported.logits)
     if not difference < TOLERANCE:
         raise UserError(f'--engine {name}: changes the logits by {difference:.2g} of their norm; use --engine {MXNET}')
-    return engine, f'{engine.version}, threads: {threads}; its logits differ by {difference:.1e} of their norm'
+    found = f'{engine.version}, threads: {threads}; its logits differ by {difference:.1e} of their norm'
+    return engine, [found, *exported.notes]
 
 
-def open_fastest(own, exported, batch_size):
+def open_fastest(own, export, batch_size):
     """Return the fastest engine for batches of a size, and lines for the log.
 
     Args:
-        own: the `MXNetEngine` of the same network.
-        exported: the network as other engines get it; None if none is installed.
+        own: the `MXNetEngine` of the network.
+        export: a function that returns the `Exported` network.
+
+    Raises:
+        UserError: the file of the network in the cache was changed.
     """
-    if exported is None:
+    if not installed_engines():
         return own, [f'--engine {AUTO}: {MXNET}, because no other engine is installed']
-    engines, found, notes = {MXNET: own}, {MXNET: None}, list(exported.notes)
+    try:
+        exported = export()
+    except NotExportableError as error:
+        return own, [str(error)]
+    start, engines, notes = time.perf_counter(), {MXNET: own}, {MXNET: []}
     for name in installed_engines():
         try:
-            engines[name], found[name] = open_engine(name, exported)
+            engines[name], notes[name] = open_engine(name, exported)
         except UserError as error:
-            notes.append(str(error))
-    chosen, line = choose_fastest(engines, exported.images, batch_size)
-    return engines[chosen], [line, *filter(None, [found[chosen]]), *notes]
+            notes[MXNET].append(str(error))
+    chosen, line = choose_fastest(engines, exported.images, batch_size, time.perf_counter() - start)
+    return engines[chosen], [line, *notes[chosen]]
 
 
 def as_network(engine):

@@ -48,7 +48,7 @@ def test_batches_that_take_too_long_are_smaller():
 
 
 def test_no_time_at_all():
-    engines = {'first': Waiting(0.2), 'second': Waiting(0.1)}
-    found, line = choose_fastest(engines, IMAGES, 8, most_seconds=0.1)
+    engines = {'first': Waiting(0.4), 'second': Waiting(0.2)}
+    found, line = choose_fastest(engines, IMAGES, 8, seconds_before=100)
     assert found == 'first'
     assert 'a single image takes too long' in line

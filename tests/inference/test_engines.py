@@ -18,7 +18,7 @@ from imagenet.inference.engines import (
     open_engine,
     open_fastest,
 )
-from imagenet.inference.export import onnx_model
+from imagenet.inference.export import NotExportableError, onnx_model
 from imagenet.inference.fused_graph import relative_difference
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.input_pipeline.transforms import InputForm
@@ -47,7 +47,7 @@ def test_engines_compute_the_same(arch, num_layers, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     net = random_network(arch, num_layers)
     for engine in ENGINES:
-        opened, note = open_engine(engine, exported(net, {'arch': arch}))
+        opened, (note,) = open_engine(engine, exported(net, {'arch': arch}))
         for size in (1, 7, 3):
             images = random_images(size, seed=size)
             logits = opened.start(images)()
@@ -83,7 +83,7 @@ def mxnet_engine(net):
 
 def test_fastest_engine():
     net = random_network()
-    engine, notes = open_fastest(mxnet_engine(net), exported(net), batch_size=4)
+    engine, notes = open_fastest(mxnet_engine(net), lambda: exported(net), batch_size=4)
     assert notes[0].startswith('--engine auto: ')
     assert all(f'{name} ' in notes[0] for name in ('mxnet', *ENGINES))
     images = mx.nd.array(random_images(3))
@@ -94,9 +94,22 @@ def test_engine_that_differs_is_not_chosen(monkeypatch):
     net = random_network()
     network = exported(net)
     monkeypatch.setattr(engines, 'TOLERANCE', 0)
-    engine, notes = open_fastest(mxnet_engine(net), network, batch_size=4)
+    engine, notes = open_fastest(mxnet_engine(net), lambda: network, batch_size=4)
     assert as_network(engine) is net
     assert sum('changes the logits' in note for note in notes) == len(ENGINES)
+
+
+def unexportable():
+    raise NotExportableError('--engine auto: an operator')
+
+
+def test_fastest_of_one(monkeypatch):
+    own = mxnet_engine(random_network())
+    assert open_fastest(own, unexportable, batch_size=4) == (own, ['--engine auto: an operator'])
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    engine, (note,) = open_fastest(own, unexportable, batch_size=4)
+    assert engine is own
+    assert note == '--engine auto: mxnet, because no other engine is installed'
 
 
 @pytest.mark.parametrize('engine', ENGINES)
