@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs sweeps over numbers of devices and batch sizes: one run of `runner` per pair.
+"""Runs sweeps over numbers of devices, batch sizes and engines: one run of `runner` for each combination.
 
     ./benchmark.py -n 1,2,4,8 -b 64,128,192 -i 100 -e 3 -w 1 --mode train_val -o sweep.json
     ./benchmark.py -n 1 -b 1,2,4,8,16,32 --mode val --data-backend synthetic -o inference.json --plot inference.png
+    ./benchmark.py -n 1 -b 1,32 --mode val --engine mxnet,onnxruntime,openvino --plot engines.png
 
 Unknown options are passed to `runner`. An interrupted sweep resumes where it stopped.
 """
@@ -31,6 +32,7 @@ from imagenet.common.options import ArgumentParser, comma_separated, integer, wi
 from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.common.virtualenv import find_python
+from imagenet.inference.engines import ENGINE_NAMES, check_installed
 from imagenet.reporting.report_file import PHASES, read_report
 from imagenet.reporting.sweep import LiveTable, Sweep, markdown_tables, plot, text_tables
 
@@ -53,7 +55,7 @@ class RunFailedError(Exception):
 
 def parse_args(argv=None):
     parser = ArgumentParser(
-        description='Runs `runner` for every combination of device count and batch size, and collects the '
+        description='Runs `runner` for every combination of device count, batch size and engine, and collects the '
         'measurements. Unknown options are passed to runner. An interrupted sweep resumes where it stopped.'
     )
     numbers, count = comma_separated(integer(at_least=1)), integer(at_least=1)
@@ -62,6 +64,12 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         '-b', '--batch-sizes', type=numbers, required=True, help='images per device and step, such as 32,64,128'
+    )
+    parser.add_argument(
+        '--engine',
+        type=comma_separated(str),
+        metavar='ENGINE,…',
+        help=f'engines of --mode val to compare, some of {", ".join(ENGINE_NAMES)} (default: only mxnet)',
     )
     parser.add_argument('-i', '--benchmark-iters', type=count, default=100, help='steps per epoch (default: 100)')
     parser.add_argument('-e', '--epochs', type=count, default=1, help='epochs, warm-up included (default: %(default)s)')
@@ -93,9 +101,11 @@ def parse_args(argv=None):
 
 def check_args(args):
     """Raise `UserError` for numbers that repeat or contradict each other, and for what cannot be run or written."""
-    for option, values in (('-n', args.ngpus), ('-b', args.batch_sizes)):
+    for option, values in (('-n', args.ngpus), ('-b', args.batch_sizes), ('--engine', args.engine or ())):
         if len(set(values)) < len(values):
-            raise UserError(f'{option} {",".join(map(str, values))}: no number may repeat')
+            raise UserError(f'{option} {",".join(map(str, values))}: no value may repeat')
+    if args.engine is not None:
+        check_engines(args)
     if not args.warmup < args.epochs:
         raise UserError(f'-w {args.warmup}: must be less than -e {args.epochs}, so that an epoch is left to measure')
     try:
@@ -110,6 +120,16 @@ def check_args(args):
             raise UserError(f'--{option} {path}: no such folder, or it is not writable; choose another one')
 
 
+def check_engines(args):
+    unknown = [name for name in args.engine if name not in ENGINE_NAMES]
+    if unknown:
+        raise UserError(f'--engine {",".join(args.engine)}: must be some of {", ".join(ENGINE_NAMES)}')
+    if args.mode is not Mode.VAL:
+        raise UserError(f'--engine {",".join(args.engine)}: needs --mode val')
+    for name in args.engine:
+        check_installed(name)
+
+
 def check_others(argv):
     """Raise `UserError` for an option of runner that benchmark.py sets itself. In a recipe, it has no effect."""
     for option in (text.split('=')[0] for text in argv):
@@ -122,11 +142,12 @@ def metric_keys(mode):
     return [f'{phase}.{name}' for phase in PHASES if phase in mode for name in METRICS[phase]]
 
 
-def run_command(args, others, ngpus, batch_size, workspace):
-    """Return the command of one run."""
+def run_command(args, others, one, workspace):
+    """Return the command of one `Run`."""
     executable = args.executable if args.executable != './runner' else str(PROJECT / 'runner')
-    options = {'-n': ngpus, '-b': batch_size, '-e': args.epochs, '--mode': args.mode}
+    options = {'-n': one.ngpus, '-b': one.batch_size, '-e': args.epochs, '--mode': args.mode}
     options.update({'--benchmark-iters': args.benchmark_iters, '--save-frequency': 0, '--workspace': workspace})
+    options.update({'--engine': one.engine} if one.engine else {})
     pairs = [str(part) for pair in options.items() for part in pair]
     # The accuracy of a training that ends after some steps means nothing.
     flags = ['--no-metrics'] if args.mode.trains else []
@@ -134,8 +155,8 @@ def run_command(args, others, ngpus, batch_size, workspace):
     return [*shlex.split(executable), *others, *pairs, *flags]
 
 
-def measure(args, others, ngpus, batch_size):
-    """Run one pair of device count and batch size.
+def measure(args, others, one):
+    """Run one `Run`.
 
     Returns:
         The name of the network, and metrics by name.
@@ -144,7 +165,7 @@ def measure(args, others, ngpus, batch_size):
         RunFailedError: the run failed, or its report lacks these metrics.
     """
     with tempfile.TemporaryDirectory(prefix='benchmark-') as workspace:
-        command = run_command(args, others, ngpus, batch_size, workspace)
+        command = run_command(args, others, one, workspace)
         run(command, args.timeout)
         try:
             report = read_report(Path(workspace) / 'report.json')
@@ -219,23 +240,23 @@ def describe_environment(args, others):
 
 
 def run_sweep(args, others, sweep):
-    """Run every pair that is still missing, and save the results after each."""
+    """Run everything that is still missing, and save the results after each run."""
     with LiveTable(sweep) as table:
-        for pair in itertools.filterfalse(sweep.is_done, sweep.pairs()):
-            table.begin(pair)
+        for one in itertools.filterfalse(sweep.is_done, sweep.runs()):
+            table.begin(one)
             try:
-                sweep.add(pair, *measure(args, others, *pair))
+                sweep.add(one, *measure(args, others, one))
             except RunFailedError as failure:
-                sweep.fail(pair, str(failure))
+                sweep.fail(one, str(failure))
             if args.output is not None:
                 sweep.save(args.output)
-            table.end(pair)
+            table.end(one)
 
 
-def print_dry_runs(args, others):
-    """Print the command that `runner` would start for each pair; end with its exit code if it finds an error."""
-    for pair in itertools.product(args.ngpus, args.batch_sizes):
-        command = [*run_command(args, others, *pair, 'WORKSPACE'), '--dry-run']
+def print_dry_runs(args, others, sweep):
+    """Print the command that `runner` would start for each run; end with its exit code if it finds an error."""
+    for one in sweep.runs():
+        command = [*run_command(args, others, one, 'WORKSPACE'), '--dry-run']
         with explained_start(command):
             returncode = subprocess.run(command).returncode
         if returncode:
@@ -245,18 +266,19 @@ def print_dry_runs(args, others):
 def main():
     with one_line_errors():
         args, others = parse_args()
+        args = with_changes(args, mode=Mode.VAL if args.only_inference else args.mode)
         check_args(args)
         check_others(sys.argv[1:])
-        args = with_changes(args, mode=Mode.VAL if args.only_inference else args.mode)
         if args.dry_run:
-            print_dry_runs(args, others)
+            print_dry_runs(args, others, Sweep(args.ngpus, args.batch_sizes, (), {}, args.engine))
             return
         if args.output or args.markdown or args.plot:
             continue_without_output()
-        sweep = Sweep(args.ngpus, args.batch_sizes, metric_keys(args.mode), describe_environment(args, others))
+        environment = describe_environment(args, others)
+        sweep = Sweep(args.ngpus, args.batch_sizes, metric_keys(args.mode), environment, args.engine)
         done = sweep.resume(args.output)
         if done:
-            print(f'{args.output}: {done} of {len(sweep.pairs())} runs are done', flush=True)
+            print(f'{args.output}: {done} of {len(sweep.runs())} runs are done', flush=True)
         started = time.monotonic()
         try:
             run_sweep(args, others, sweep)

@@ -28,6 +28,7 @@ MXNET = 'mxnet'
 AUTO = 'auto'
 # An engine's library has the name of its option.
 ENGINES = {'onnxruntime': OnnxRuntimeEngine, 'openvino': OpenVinoEngine}
+ENGINE_NAMES = (MXNET, *ENGINES, AUTO)
 EXPORTER = 'onnx'
 
 
@@ -35,7 +36,7 @@ def add_engine_args(parser):
     group = parser.add_argument_group('Engine')
     group.add_argument(
         '--engine',
-        choices=(MXNET, *ENGINES, AUTO),
+        choices=ENGINE_NAMES,
         default=MXNET,
         help='what computes --mode val and pred on a CPU; auto: the fastest that is installed, measured at the start '
         'for two seconds; those other than mxnet need scripts/setup.sh --engines (default: %(default)s)',
@@ -54,8 +55,8 @@ def installed_engines():
 
 
 def check_installed(name):
-    """Raise `UserError` if an engine's packages are not installed, or cannot be loaded. `auto` needs none."""
-    if name == AUTO:
+    """Raise `UserError` if an engine's packages are not installed, or cannot be loaded."""
+    if name not in ENGINES:
         return
     missing = missing_packages(name)
     if missing:

@@ -1,8 +1,10 @@
 """The results of benchmark.py: saved after every run, shown as tables and figures."""
 
+import itertools
 import json
 import math
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 from imagenet.common.errors import UserError
@@ -18,19 +20,28 @@ SHOWN.update({f'latency_{percentile}': (f'{percentile} %', 1000) for percentile 
 LINE_STYLES = {'train': '-', 'val': '--'}
 
 
+class Run(namedtuple('Run', 'ngpus batch_size engine', defaults=(None,))):
+    """One run of a sweep: the number of devices, the batch size, and the engine, which is None if it is not chosen."""
+
+    def __str__(self):
+        return f'{self.ngpus} x {self.batch_size}' + (f', {self.engine}' if self.engine else '')
+
+
 class Sweep:
-    """Metrics by number of devices and batch size.
+    """Metrics by number of devices, batch size and engine.
 
     Args:
         ngpus, batch_sizes: the sweep's axes.
         metric_keys: names of the measured metrics.
         environment: dict of the machine, the versions and the `options`.
+        engines: the third axis, values of --engine; None if it is not swept over.
 
     Attributes:
         model: name of the network; None until a run has reported it.
     """
 
-    def __init__(self, ngpus, batch_sizes, metric_keys, environment):
+    def __init__(self, ngpus, batch_sizes, metric_keys, environment, engines=None):
+        self.engines = engines and list(engines)
         self.ngpus = list(ngpus)
         self.batch_sizes = list(batch_sizes)
         self.metric_keys = list(metric_keys)
@@ -39,29 +50,29 @@ class Sweep:
         self._metrics = {}
         self._failures = {}
 
-    def pairs(self):
-        """Return (devices, batch size) of all runs, in order."""
-        return [(ngpus, batch_size) for ngpus in self.ngpus for batch_size in self.batch_sizes]
+    def runs(self):
+        """Return the `Run`s in order: the engines alternate."""
+        return [Run(*axes) for axes in itertools.product(self.ngpus, self.batch_sizes, self.engines or [None])]
 
-    def is_done(self, pair):
-        return pair in self._metrics
+    def is_done(self, run):
+        return run in self._metrics
 
-    def add(self, pair, model, metrics):
+    def add(self, run, model, metrics):
         """Store what a run has measured: the name of the network, and metrics by name."""
         self.model = model
-        self._metrics[pair] = metrics
+        self._metrics[run] = metrics
 
-    def fail(self, pair, reason):
+    def fail(self, run, reason):
         """Store a line that explains why a run has measured nothing."""
-        self._metrics[pair] = dict.fromkeys(self.metric_keys, math.nan)
-        self._failures[pair] = reason
+        self._metrics[run] = dict.fromkeys(self.metric_keys, math.nan)
+        self._failures[run] = reason
 
-    def value(self, pair, name):
+    def value(self, run, name):
         """Return a metric; NaN if the run failed, None if it has not run yet."""
-        return self._metrics.get(pair, {}).get(name)
+        return self._metrics.get(run, {}).get(name)
 
     def failures(self):
-        """Return (pair, reason) for each run that failed."""
+        """Return (run, reason) for each run that failed."""
         return list(self._failures.items())
 
     def save(self, path):
@@ -70,23 +81,30 @@ class Sweep:
         Raises:
             UserError: the file cannot be written.
         """
-        metrics, failures = {}, {}
-        for (ngpus, batch_size), values in self._metrics.items():
-            numbers = {name: None if math.isnan(value) else value for name, value in values.items()}
-            metrics.setdefault(str(ngpus), {})[str(batch_size)] = numbers
-        for (ngpus, batch_size), reason in self._failures.items():
-            failures.setdefault(str(ngpus), {})[str(batch_size)] = reason
+        metrics = {
+            run: {name: None if math.isnan(value) else value for name, value in values.items()}
+            for run, values in self._metrics.items()
+        }
         content = {
             'model': self.model,
+            **({'engines': self.engines} if self.engines else {}),
             'ngpus': self.ngpus,
             'bs': self.batch_sizes,
             'metric_keys': self.metric_keys,
-            'metrics': metrics,
-            'failures': failures,
-            'is_complete': all(map(self.is_done, self.pairs())),
+            'metrics': self._in_rows(metrics),
+            'failures': self._in_rows(self._failures),
+            'is_complete': all(map(self.is_done, self.runs())),
             'environment': self.environment,
         }
         write_json(path, content)
+
+    def _in_rows(self, entries):
+        """Return the entries of runs by number of devices and batch size, and before these by engine if it is swept."""
+        rows = {}
+        for run, entry in entries.items():
+            place = rows.setdefault(run.engine, {}) if self.engines else rows
+            place.setdefault(str(run.ngpus), {})[str(run.batch_size)] = entry
+        return rows
 
     def resume(self, path):
         """Load the results of an interrupted sweep from its file; a complete sweep is ignored.
@@ -102,25 +120,32 @@ class Sweep:
         content = read_json(path, SCHEMA, 'a sweep', f'--output {path}', 'choose another name')
         if content['is_complete']:
             return 0
-        own = [self.ngpus, self.batch_sizes, self.metric_keys, self.environment['options']]
-        other = [*(content[name] for name in ('ngpus', 'bs', 'metric_keys')), content['environment']['options']]
+        own = [self.engines, self.ngpus, self.batch_sizes, self.metric_keys, self.environment['options']]
+        other = [content.get(name) for name in ('engines', 'ngpus', 'bs', 'metric_keys')]
+        other.append(content['environment']['options'])
         if json.loads(json.dumps(own)) != other:
             raise UserError(
                 f'--output {path}: an interrupted sweep with other options; use its options, or choose another name'
             )
         self.model = content['model']
         done = self._known_runs(content['metrics'])
-        for pair, values in done.items():
-            self._metrics[pair] = {name: math.nan if value is None else value for name, value in values.items()}
+        for run, values in done.items():
+            self._metrics[run] = {name: math.nan if value is None else value for name, value in values.items()}
         self._failures.update(
-            {pair: reason for pair, reason in self._known_runs(content['failures']).items() if pair in done}
+            {run: reason for run, reason in self._known_runs(content['failures']).items() if run in done}
         )
         return len(done)
 
     def _known_runs(self, rows):
-        """Return the entries of this sweep's runs, by pair, from a file's rows."""
-        found = {(int(ngpus), int(size)): entry for ngpus, row in rows.items() for size, entry in row.items()}
-        return {pair: found[pair] for pair in self.pairs() if pair in found}
+        """Return the entries of this sweep's runs from a file's rows."""
+        by_engine = rows if self.engines else {None: rows}
+        found = {
+            Run(int(ngpus), int(size), engine): entry
+            for engine, of_engine in by_engine.items()
+            for ngpus, row in of_engine.items()
+            for size, entry in row.items()
+        }
+        return {run: found[run] for run in self.runs() if run in found}
 
 
 def shown_as(name):
@@ -131,34 +156,32 @@ def shown_as(name):
 
 
 def headers(sweep):
-    return ['devices', 'batch\nsize', *(shown_as(name)[0] for name in sweep.metric_keys)]
+    engine = ['engine'] if sweep.engines else []
+    return [*engine, 'devices', 'batch\nsize', *(shown_as(name)[0] for name in sweep.metric_keys)]
 
 
-def row(sweep, pair):
+def row(sweep, run):
     """Return the cells of a run's row; a failed run has NaN and the number of its footnote."""
     cells = []
     for name in sweep.metric_keys:
-        value = sweep.value(pair, name)
+        value = sweep.value(run, name)
         cells.append('' if value is None else f'{value * shown_as(name)[1]:.2f}')
-    failed = [pair for pair, _ in sweep.failures()]
-    if pair in failed:
-        cells[0] += f' [{failed.index(pair) + 1}]'
-    return [*map(str, pair), *cells]
+    failed = [run for run, _ in sweep.failures()]
+    if run in failed:
+        cells[0] += f' [{failed.index(run) + 1}]'
+    return [*filter(None, [run.engine]), str(run.ngpus), str(run.batch_size), *cells]
 
 
 def tables(sweep, style):
     """Return all runs as a table in one of `tabulate`'s styles, with a footnote for each failed run."""
     from tabulate import tabulate
 
-    rows = [row(sweep, pair) for pair in sweep.pairs() if sweep.is_done(pair)]
+    rows = [row(sweep, run) for run in sweep.runs() if sweep.is_done(run)]
     # A cell of a Markdown table must be a single line.
     names = [name.replace('\n', ' ') if style == 'github' else name for name in headers(sweep)]
     alignment = ['right'] * len(names) if rows else None
     table = tabulate(rows, names, tablefmt=style, disable_numparse=True, colalign=alignment)
-    notes = [
-        f'[{number + 1}] {ngpus} x {batch_size}: {printable(reason)}'
-        for number, ((ngpus, batch_size), reason) in enumerate(sweep.failures())
-    ]
+    notes = [f'[{number + 1}] {run}: {printable(reason)}' for number, (run, reason) in enumerate(sweep.failures())]
     return '\n'.join([table, '', *notes] if notes else [table])
 
 
@@ -194,21 +217,21 @@ class LiveTable:
     def _render(self, running):
         from rich.table import Table
 
-        table = Table(caption=f'running {running[0]} x {running[1]}' if running else None)
+        table = Table(caption=f'running {running}' if running else None)
         for header in headers(self._sweep):
             table.add_column(header, justify='right')
-        for pair in filter(self._sweep.is_done, self._sweep.pairs()):
-            table.add_row(*(cell.replace('[', r'\\[') for cell in row(self._sweep, pair)))
+        for run in filter(self._sweep.is_done, self._sweep.runs()):
+            table.add_row(*(cell.replace('[', r'\\[') for cell in row(self._sweep, run)))
         return table
 
-    def begin(self, pair):
+    def begin(self, run):
         if self._live is not None:
-            self._live.update(self._render(pair), refresh=True)
+            self._live.update(self._render(run), refresh=True)
 
-    def end(self, pair):
+    def end(self, run):
         if self._live is None:
             names = [name.replace('\n', ' ') for name in headers(self._sweep)]
-            print(', '.join(f'{name} {cell}' for name, cell in zip(names, row(self._sweep, pair))), flush=True)
+            print(', '.join(f'{name} {cell}' for name, cell in zip(names, row(self._sweep, run))), flush=True)
         else:
             self._live.update(self._render(None), refresh=True)
 
@@ -243,12 +266,14 @@ def plot(sweep, output):
 
 
 def _draw(axes, sweep, name, over):
-    """Draw a line over the batch size for each number of devices, or the other way round."""
+    """Draw a line over the batch size for each engine and number of devices, or the other way round."""
     phase = name.split('.')[0]
     is_over_devices = over == 'devices'
-    for number, fixed in enumerate(sweep.batch_sizes if is_over_devices else sweep.ngpus):
+    lines = itertools.product(sweep.engines or [None], sweep.batch_sizes if is_over_devices else sweep.ngpus)
+    for number, (engine, fixed) in enumerate(lines):
         along = sweep.ngpus if is_over_devices else sweep.batch_sizes
-        pairs = [(value, fixed) if is_over_devices else (fixed, value) for value in along]
-        values = [(sweep.value(pair, name) or math.nan) * shown_as(name)[1] for pair in pairs]
-        label = f'{phase}, batch size {fixed}' if is_over_devices else f'{phase}, {fixed} device{"s" * (fixed > 1)}'
+        runs = [Run(value, fixed, engine) if is_over_devices else Run(fixed, value, engine) for value in along]
+        values = [(sweep.value(run, name) or math.nan) * shown_as(name)[1] for run in runs]
+        held = f'batch size {fixed}' if is_over_devices else f'{fixed} device{"s" * (fixed > 1)}'
+        label = f'{engine or phase}, {held}'
         axes.plot(along, values, LINE_STYLES[phase], color=f'C{number}', marker='o', markersize=3, label=label)

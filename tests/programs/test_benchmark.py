@@ -127,6 +127,19 @@ def test_inference_needs_no_checkpoint(tmp_path):
     assert out['metrics']['1']['4']['val.total_ips'] > 0
 
 
+@pytest.mark.only_on_cpu('engines are for CPUs')
+def test_engines_are_compared(tmp_path):
+    engines = ['mxnet', 'onnxruntime', 'openvino']
+    options = ('-b', '4,8', '-i', '3', '--mode', 'val', '--engine', ','.join(engines), *SMALLEST)
+    output = succeed(*benchmark(*options, '-o', tmp_path / 'out.json', '--plot', tmp_path / 'out.png'))
+    out = results(tmp_path / 'out.json')
+    assert out['engines'] == engines
+    for engine in engines:
+        assert all(out['metrics'][engine]['1'][size]['val.total_ips'] > 0 for size in ('4', '8'))
+        assert f'engine {engine}, devices 1, batch size 8, val images/s' in output
+    assert cv2.imread(str(tmp_path / 'out.png')).std() > 10
+
+
 def test_warmup_is_left_out_and_speeds_are_averaged_by_time(tmp_path, stand_in):
     options = ('-b', '1', '-e', '3', '-w', '1', '--mode', 'train', '--executable', stand_in())
     succeed(*benchmark(*options, '-o', tmp_path / 'out.json'))
