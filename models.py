@@ -43,12 +43,13 @@ from imagenet.common.program import run_program
 from imagenet.inference.engines import (
     AUTO,
     MXNET,
+    Exported,
     export_for_engines,
     open_engine,
     open_fastest,
 )
 from imagenet.inference.fused_graph import example_images, fuse
-from imagenet.inference.int8_network import load_int8
+from imagenet.inference.int8_network import load_int8, read_int8_model
 from imagenet.inference.metadata import NetworkDescription
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.input_pipeline.transforms import InputForm
@@ -338,6 +339,8 @@ def build_engine(args, devices):
     if args.engine == MXNET:
         net, note = build_inference_model(args, devices)
         return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+    if args.load is not None and args.load.int8_prefix is not None:
+        return _int8_engine(args)
     unfused, images = build_unfused(args), example_images(args.image_shape, args.input_layout)
     export = partial(export_for_engines, unfused, images.asnumpy(), engine_key(args), f'--engine {args.engine}')
     if args.engine == AUTO:
@@ -346,6 +349,19 @@ def build_engine(args, devices):
         engine, notes = open_fastest(own, export, args.batch_size // distributed.size())
         return engine, [*notes, *([note] if note else [])]
     return open_engine(args.engine, export())
+
+
+def _int8_engine(args):
+    prefix, wanted = args.load.int8_prefix, pick(NetworkDescription, args)
+    images = example_images(args.image_shape, args.input_layout).asnumpy()
+
+    def read():
+        return Exported(read_int8_model(prefix, wanted), images, None, [])
+
+    if args.engine == AUTO:
+        own = MXNetEngine(load_int8(prefix, wanted), pick(InputForm, args), mx.cpu())
+        return open_fastest(own, read, args.batch_size // distributed.size())
+    return open_engine(args.engine, read())
 
 
 def engine_key(args):

@@ -71,8 +71,15 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
-from imagenet.inference.engines import MXNET, add_engine_args, as_network, check_installed
-from imagenet.inference.export import add_export_args, check_export, export, images_to_compare
+from imagenet.inference.engines import MXNET, add_engine_args, as_network, check_installed, installed_engines
+from imagenet.inference.export import (
+    NotExportableError,
+    add_export_args,
+    check_export,
+    export,
+    images_to_compare,
+    onnx_model,
+)
 from imagenet.inference.fused_graph import add_inference_args
 from imagenet.inference.int8_network import int8_files, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
@@ -412,8 +419,6 @@ def check_engine_args(args):
         raise UserError(f'--engine {args.engine}: works only with --mode val and pred; leave it out')
     if args.device != 'cpu' or len(args.gpus) > 1:
         raise UserError(f'--engine {args.engine}: runs on one CPU device per process; add --device cpu')
-    if loads_int8(args):
-        raise UserError(f'--load {args.load}: this int8 network runs only with --engine {MXNET}')
     for option in ('no_fuse', 'amp'):
         if getattr(args, option):
             raise UserError(f'{option_name(option)}: has no meaning for --engine {args.engine}; leave one out')
@@ -662,10 +667,29 @@ def run_calibration(args, notes):
     images = CalibrationImages(records, args.calib_images, evaluation, pick(InputForm, args), args.seed)
     reference, _ = build_inference_model(args, local_devices(args.device, args.gpus))
     with open_data(args, distributed) as (_, val_data):
-        network = calibrate(build_unfused(args), reference, images, val_data, pick(CalibrationOptions, args), log)
+        unfused = build_unfused(args)
+        model, note = model_to_quantize(args, unfused)
+        if note:
+            log.info(note)
+        network = calibrate(unfused, model, reference, images, val_data, pick(CalibrationOptions, args), log)
     prefix = int8_output(args)
     write_int8(prefix, network, args.load.path, describe_network(args, evaluation))
     log.info(f'wrote {prefix}: use it with --load {prefix} and --mode val or pred')
+
+
+def model_to_quantize(args, net):
+    """Return the bytes of the ONNX file of a network; None, and a line for the log, if there cannot be one."""
+    reason = None
+    if not installed_engines():
+        reason = 'scripts/setup.sh --engines installs them'
+    elif vars(in_exported_form(args)) != vars(args):
+        reason = 'they need --input-layout NCHW and three channels'
+    try:
+        if reason is None:
+            return onnx_model(net, args.image_shape, '--mode calibrate'), None
+    except NotExportableError as error:
+        reason = error
+    return None, f'no int8 network for engines other than {MXNET}: {reason}'
 
 
 def run_prediction(args, notes):

@@ -19,7 +19,7 @@ from imagenet.checkpoints.parameters import (
 from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 
-INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.json)?')
+INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.onnx|\.json)?')
 
 
 @dataclass(frozen=True)

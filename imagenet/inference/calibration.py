@@ -3,7 +3,8 @@
 MXNet quantizes the fused graph: convolutions and dense layers compute in int8, with one scale per output channel of a
 weight and one per activation. The range of an activation is what the calibration images reach ('minmax'), or what
 minimizes the relative entropy between the float32 and int8 distributions ('entropy'; Migacz, "8-bit Inference with
-TensorRT", GTC 2017). If accuracy drops too far, layers return to float32, the most sensitive first.
+TensorRT", GTC 2017). If accuracy drops too far, layers return to float32, the most sensitive first. The int8 network of
+the other engines is made and guarded in the same way, from the ONNX file; see onnx_quantization.py.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import warnings
 from collections import namedtuple
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,12 +25,15 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256, write_atomically, write_json
 from imagenet.common.options import integer, number
 from imagenet.datasets.records import RecordFile
+from imagenet.inference.engines import ENGINES, MXNET, EngineNetwork, installed_engines
 from imagenet.inference.fused_graph import inference_graph, network_of, relative_difference
 from imagenet.inference.int8_network import int8_files
+from imagenet.inference.onnx_quantization import OnnxQuantizer
 from imagenet.input_pipeline.transforms import as_network_input, evaluation_images
 from imagenet.runtime import processor
 from imagenet.runtime.compat import load_quantization, mx
 from imagenet.runtime.seeds import derive_seed
+from imagenet.runtime.threads import computing_threads
 
 # Values of `--calib-mode`, and MXNet's names for them.
 CALIBRATION_MODES = {'minmax': 'naive', 'entropy': 'entropy'}
@@ -63,7 +68,8 @@ def add_quantization_args(parser):
         '--max-drop',
         type=number(at_least=0, at_most=1),
         default=0.005,
-        help='return layers to float32 until int8 loses at most this much top-1, as a fraction (default: %(default)s)',
+        help='return layers to float32 until int8 loses at most this much top-1 with each engine, as a fraction '
+        '(default: %(default)s)',
     )
     return group
 
@@ -129,14 +135,16 @@ class CalibrationImages:
                 yield from images
 
 
-Int8Network = namedtuple('Int8Network', 'symbol arrays results')
+# model: the bytes of the ONNX file for the other engines, or None.
+Int8Network = namedtuple('Int8Network', 'symbol arrays model results')
 
 
-def calibrate(unfused, reference, images, val_data, options, log):
+def calibrate(unfused, model, reference, images, val_data, options, log):
     """Make an int8 network and compare it with the float32 one on the validation set.
 
     Args:
         unfused: the float32 network on the CPU, with separate operators.
+        model: the bytes of its ONNX file, from which an int8 one for the other engines is made; or None.
         reference: the fastest form of the float32 network, for its predictions.
         images: `CalibrationImages`.
         val_data: `DeviceBatches` of the validation set.
@@ -153,30 +161,75 @@ def calibrate(unfused, reference, images, val_data, options, log):
     with closing(iter(images)) as batches:
         quantizer = Quantizer(unfused, options.calib_mode, _hashed(batches, digest))
     log.info(f'calibrated with {options.calib_images} {images.source}: {len(quantizer.layers)} layers')
-    expected, labels = predicted_classes(reference, val_data, options.benchmark_iters, log, 'float32')
-    in_float32, candidates = [], None
-    while True:
-        symbol, arrays = quantizer.quantize(in_float32)
-        found, _ = predicted_classes(network_of(symbol, arrays), val_data, options.benchmark_iters, log, 'int8')
-        quality = compare_predictions(expected, found, labels)
-        log.info(
-            f'top-1 {quality["top1_float32"]:.4f} in float32, {quality["top1_int8"]:.4f} in int8; '
-            f'{100 * quality["agreement"]:.2f} % of {len(labels)} predictions agree'
-        )
-        drop = quality['top1_float32'] - quality['top1_int8']
-        if drop <= options.max_drop or len(in_float32) == len(quantizer.layers):
-            break
-        if candidates is None:
-            candidates = rank_layers(quantizer, unfused, images, log)
-        in_float32.append(candidates.pop(0))
-        log.info(f'{in_float32[-1]} returns to float32')
+    validation = Validation(reference, val_data, options, log)
+    guard = partial(with_small_drop, net=unfused, images=images, options=options, log=log)
+    (symbol, arrays), qualities, in_float32 = guard(
+        quantizer, lambda made: {MXNET: validation.compare(network_of(*made), 'int8')}
+    )
     calibration = {'images': options.calib_images, 'of': images.source, 'mode': options.calib_mode}
     results = {
         'calibration': {**calibration, 'sha256': digest.hexdigest()},
-        'validation': {**quality, 'instruction_set': processor.instruction_set().name},
+        'validation': {**qualities[MXNET], 'instruction_set': processor.instruction_set().name},
         'in_float32': in_float32,
     }
-    return Int8Network(symbol, arrays, results)
+    if model is not None:
+        canonical = {param.name: name for name, param in named_parameters(unfused).items()}
+        with closing(iter(images)) as batches:
+            quantizer = OnnxQuantizer(model, canonical, options.calib_mode, batches)
+        model, qualities, in_float32 = guard(quantizer, validation.compare_engines)
+        results['onnx'] = {'validation': qualities, 'in_float32': in_float32}
+    return Int8Network(symbol, arrays, model, results)
+
+
+class Validation:
+    """The classes that the float32 network predicts on the validation set, for comparison with int8 networks."""
+
+    def __init__(self, reference, data, options, log):
+        self._data, self._most_steps, self._log = data, options.benchmark_iters, log
+        self._expected, self._labels = predicted_classes(reference, data, self._most_steps, log, 'float32')
+
+    def compare(self, net, name):
+        """Return accuracies and agreement of an int8 network; see `compare_predictions`."""
+        found, _ = predicted_classes(net, self._data, self._most_steps, self._log, name)
+        quality = compare_predictions(self._expected, found, self._labels)
+        self._log.info(
+            f'top-1 {quality["top1_float32"]:.4f} in float32, {quality["top1_int8"]:.4f} in {name}; '
+            f'{100 * quality["agreement"]:.2f} % of {len(self._labels)} predictions agree'
+        )
+        return quality
+
+    def compare_engines(self, model):
+        """Return the same of an int8 ONNX file, by installed engine, with the engine's version."""
+        qualities = {}
+        for name in installed_engines():
+            engine = ENGINES[name](model, computing_threads())
+            quality = self.compare(EngineNetwork(engine), f'int8 with {engine.version}')
+            qualities[name] = {**quality, 'version': engine.version}
+        return qualities
+
+
+def with_small_drop(quantizer, compare, net, images, options, log):
+    """Quantize a network, and return layers to float32 until every accuracy is within `--max-drop`.
+
+    Args:
+        quantizer: a `Quantizer` or an `OnnxQuantizer`.
+        compare: a function of what it makes that returns `compare_predictions`, by engine.
+        net: the float32 network.
+
+    Returns:
+        What the quantizer has made, the last comparison, and the layers in float32.
+    """
+    in_float32, candidates = [], None
+    while True:
+        made = quantizer.quantize(in_float32)
+        qualities = compare(made)
+        drop = max(quality['top1_float32'] - quality['top1_int8'] for quality in qualities.values())
+        if drop <= options.max_drop or len(in_float32) == len(quantizer.layers):
+            return made, qualities, in_float32
+        if candidates is None:
+            candidates = rank_layers(quantizer, net, images, log)
+        in_float32.append(candidates.pop(0))
+        log.info(f'{in_float32[-1]} returns to float32')
 
 
 def _hashed(batches, digest):
@@ -262,6 +315,11 @@ class Quantizer:
                 found.add(name)
         return sorted(found)
 
+    def runner(self, in_float32):
+        """Return a function from images to logits, which computes with these layers in float32."""
+        net = network_of(*self.quantize(in_float32))
+        return lambda batch: net(batch).asnumpy()
+
     def quantize(self, in_float32):
         """Return the graph and its arrays by name, with these layers in float32."""
         symbol, *_ = self._quantize_graph(self._nodes_in_float32(in_float32), 'none')
@@ -308,16 +366,14 @@ def rank_layers(quantizer, net, calibration_images, log):
     differences = {}
     with log.progress(len(quantizer.layers), 'ranking layers') as bar:
         for name in quantizer.layers:
-            without = network_of(*quantizer.quantize([name]))
-            differences[name] = relative_difference(
-                np.concatenate([without(batch).asnumpy() for batch in images]), expected
-            )
+            run = quantizer.runner([name])
+            differences[name] = relative_difference(np.concatenate([run(batch) for batch in images]), expected)
             bar.update()
     return sorted(quantizer.layers, key=differences.get)
 
 
 def write_int8(prefix, network, made_from, description):
-    """Write the graph and the parameters and, last, the JSON with their checksums and description.
+    """Write the graph, the parameters, the ONNX file and, last, the JSON with their checksums and description.
 
     Args:
         prefix: the start of the file names.
@@ -325,7 +381,11 @@ def write_int8(prefix, network, made_from, description):
         made_from: the checkpoint's path.
         description: description of the network, its input and its classes.
     """
-    symbol_path, array_path, description_path = int8_files(prefix)
+    symbol_path, array_path, model_path, description_path = int8_files(prefix)
+    paths = [symbol_path, array_path]
+    if network.model is not None:
+        write_atomically(model_path, lambda temporary: temporary.write_bytes(network.model))
+        paths.append(model_path)
     write_atomically(symbol_path, lambda temporary: network.symbol.save(str(temporary)))
     needed = {name: network.arrays[name] for name in network.symbol.list_inputs() if name != 'data'}
     write_arrays(array_path, needed)
@@ -333,6 +393,6 @@ def write_int8(prefix, network, made_from, description):
         'made_from': {'file': str(made_from), 'sha256': file_sha256(made_from)},
         **description,
         **network.results,
-        'files': {path.name: file_sha256(path) for path in (symbol_path, array_path)},
+        'files': {path.name: file_sha256(path) for path in paths},
     }
     write_json(description_path, content)

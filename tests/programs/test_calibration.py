@@ -11,6 +11,7 @@ import pytest
 
 from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
 from imagenet.checkpoints.parameters import write_arrays
+from imagenet.inference.engines import ENGINES
 from imagenet.reporting.report_file import read_report
 from imagenet.runtime import processor
 from imagenet.runtime.compat import mx
@@ -52,6 +53,25 @@ def test_description(int8, trained):
     assert description['classes'][3] == '3_three'
     assert description['input']['centre_crop'] == [32, 32]
     assert (description['input']['interpolation'], description['input']['antialiased']) == ('triangular', True)
+    assert description['onnx']['validation'].keys() == ENGINES.keys()
+    for quality in description['onnx']['validation'].values():
+        assert quality['top1_float32'] - quality['top1_int8'] <= 0.005
+    assert description['files'].keys() == {'net-int8-symbol.json', 'net-int8.params', 'net-int8.onnx'}
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_engine_gives_what_the_description_says(int8, small_data, tmp_path, engine):
+    options = ('--load', f'{int8}.onnx', '--data-root', small_data, '--workspace', tmp_path, '--engine', engine)
+    succeed_here(*RUN, 'val', *options)
+    expected = described(int8)['onnx']['validation'][engine]['top1_int8']
+    assert read_report(tmp_path / 'report.json')['metrics']['val.top1'] == [pytest.approx(expected)]
+
+
+def test_fastest_engine(int8, small_tree):
+    options = ('--mode', 'pred', '--load', int8, '--data-pred', small_tree / 'val', '--engine', 'auto')
+    result = call_here('./runner', *SMALL, *options)
+    assert result.returncode == 0
+    assert '--engine auto: ' in result.stderr
 
 
 def test_validation_gives_what_the_description_says(int8, trained, small_data, tmp_path):
@@ -102,9 +122,14 @@ def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
     quality = description['validation']
     assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
     assert description['in_float32'][0] == 'output.weight'
-    assert [line.split()[0] for line in output.splitlines() if 'returns to float32' in line] == description[
-        'in_float32'
+    in_onnx = description['onnx']['in_float32']
+    assert [line.split()[0] for line in output.splitlines() if 'returns to float32' in line] == [
+        *description['in_float32'],
+        *in_onnx,
     ]
+    assert 'output.weight' in in_onnx
+    for quality in description['onnx']['validation'].values():
+        assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
 
 
 class TestBadInput:
@@ -146,8 +171,21 @@ class TestBadInput:
         assert_user_error(
             call_here(*command, copy / 'net-int8'), 'net-int8.params is missing, damaged or of another network'
         )
+        (copy / 'net-int8.onnx').write_bytes((copy / 'net-int8.onnx').read_bytes()[:-1])
+        for engine in ENGINES:
+            result = call_here(*command[:-1], '--engine', engine, '--load', copy / 'net-int8')
+            assert_user_error(result, 'net-int8.onnx is missing, damaged or of another network')
         (copy / 'net-int8.json').write_text('[]')
         assert_user_error(call_here(*command, copy / 'net-int8'), 'not a description of an int8 network')
+
+    def test_without_a_file_for_engines(self, int8, small_data, tmp_path):
+        copy = shutil.copytree(int8.parent, tmp_path / 'copy')
+        description = described(copy / 'net-int8')
+        del description['files']['net-int8.onnx']
+        (copy / 'net-int8.json').write_text(json.dumps(description))
+        command = (*RUN, 'val', '--data-root', small_data, '--workspace', tmp_path, '--load', copy / 'net-int8')
+        assert_user_error(call_here(*command, '--engine', 'openvino'), 'has no net-int8.onnx for engines')
+        assert 'has no net-int8.onnx' in succeed_here(*command, '--engine', 'auto')
 
     def test_several_processes(self, trained):
         command = (sys.executable, 'train.py', '--device', 'cpu', '--mode', 'calibrate')
