@@ -37,11 +37,13 @@ from imagenet.common.options import (
     number,
     parse_image_shape,
     pick,
+    with_changes,
     with_defaults,
 )
 from imagenet.common.program import run_program
 from imagenet.inference.engines import (
     AUTO,
+    BFLOAT16,
     MXNET,
     Exported,
     export_for_engines,
@@ -325,6 +327,9 @@ def build_inference_model(args, devices):
     if args.load is not None and args.load.int8_prefix is not None:
         return load_int8(args.load.int8_prefix, pick(NetworkDescription, args)), None
     net, note = None, None
+    if args.inference_dtype == BFLOAT16:
+        # MXNet's mixed precision leaves to float32 what needs it.
+        args = with_changes(args, amp=True)
     if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
         net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
     return net or build_model(args, devices), note
@@ -337,31 +342,30 @@ def build_engine(args, devices):
         UserError: `--load` does not fit the options, or the engine cannot compute the network.
     """
     if args.engine == MXNET:
-        net, note = build_inference_model(args, devices)
-        return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+        return _mxnet_engine(args, devices)
     if args.load is not None and args.load.int8_prefix is not None:
-        return _int8_engine(args)
-    unfused, images = build_unfused(args), example_images(args.image_shape, args.input_layout)
-    export = partial(export_for_engines, unfused, images.asnumpy(), engine_key(args), f'--engine {args.engine}')
+        export = partial(_read_int8, args)
+    else:
+        export = partial(_export, args)
     if args.engine == AUTO:
-        net, note = fuse(unfused, images)
-        own = MXNetEngine(net or build_model(args, devices), pick(InputForm, args), devices[0])
-        engine, notes = open_fastest(own, export, args.batch_size // distributed.size())
-        return engine, [*notes, *([note] if note else [])]
-    return open_engine(args.engine, export())
+        open_own, batch_size = partial(_mxnet_engine, args, devices), args.batch_size // distributed.size()
+        return open_fastest(open_own, export, batch_size, args.inference_dtype)
+    return open_engine(args.engine, export(), args.inference_dtype)
 
 
-def _int8_engine(args):
-    prefix, wanted = args.load.int8_prefix, pick(NetworkDescription, args)
+def _mxnet_engine(args, devices):
+    net, note = build_inference_model(args, devices)
+    return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
+
+
+def _export(args):
     images = example_images(args.image_shape, args.input_layout).asnumpy()
+    return export_for_engines(build_unfused(args), images, engine_key(args), f'--engine {args.engine}')
 
-    def read():
-        return Exported(read_int8_model(prefix, wanted), images, None, [])
 
-    if args.engine == AUTO:
-        own = MXNetEngine(load_int8(prefix, wanted), pick(InputForm, args), mx.cpu())
-        return open_fastest(own, read, args.batch_size // distributed.size())
-    return open_engine(args.engine, read())
+def _read_int8(args):
+    images = example_images(args.image_shape, args.input_layout).asnumpy()
+    return Exported(read_int8_model(args.load.int8_prefix, pick(NetworkDescription, args)), images, None, [])
 
 
 def engine_key(args):

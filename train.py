@@ -71,7 +71,16 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
-from imagenet.inference.engines import MXNET, add_engine_args, as_network, check_installed, installed_engines
+from imagenet.inference.engines import (
+    BFLOAT16,
+    FLOAT32,
+    MXNET,
+    add_engine_args,
+    as_network,
+    check_dtype,
+    check_installed,
+    installed_engines,
+)
 from imagenet.inference.export import (
     NotExportableError,
     add_export_args,
@@ -402,6 +411,8 @@ def check_inference_args(args):
             raise UserError(f'--load {args.load}: an int8 network runs on one CPU device per process; add --device cpu')
     if args.engine != MXNET:
         check_engine_args(args)
+    if args.inference_dtype != FLOAT32:
+        check_inference_dtype(args)
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
     if args.mode is Mode.EXPORT:
@@ -425,6 +436,16 @@ def check_engine_args(args):
     check_installed(args.engine)
 
 
+def check_inference_dtype(args):
+    """Raise `UserError` if the precision of --inference-dtype has no meaning for the other options."""
+    option = f'--inference-dtype {args.inference_dtype}'
+    if args.mode not in (Mode.VAL, Mode.PRED) or args.device != 'cpu':
+        raise UserError(f'{option}: works only with --mode val and pred on a CPU; leave it out')
+    if loads_int8(args):
+        raise UserError(f'{option}: --load {args.load} is an int8 network; use the checkpoint that it was made from')
+    check_dtype(args.engine, args.inference_dtype)
+
+
 def loads_int8(args):
     return args.load is not None and args.load.int8_prefix is not None
 
@@ -443,6 +464,7 @@ def check_processor(args):
     is_int8 = args.mode is Mode.CALIBRATE or loads_int8(args)
     return [
         processor.check_bfloat16('--amp') if args.amp else None,
+        processor.check_bfloat16('--inference-dtype bfloat16') if args.inference_dtype == BFLOAT16 else None,
         processor.int8_note() if is_int8 else None,
     ]
 

@@ -31,6 +31,9 @@ AUTO = 'auto'
 ENGINES = {'onnxruntime': OnnxRuntimeEngine, 'openvino': OpenVinoEngine}
 ENGINE_NAMES = (MXNET, *ENGINES, AUTO)
 EXPORTER = 'onnx'
+FLOAT32, BFLOAT16 = 'float32', 'bfloat16'
+# Of the logits, relative to their norm. bfloat16 has 8 bits of precision, and each layer rounds its result.
+TOLERANCES = {FLOAT32: TOLERANCE, BFLOAT16: 0.1}
 
 
 def add_engine_args(parser):
@@ -42,6 +45,13 @@ def add_engine_args(parser):
         help='what computes --mode val and pred on a CPU; auto: the fastest that is installed, measured at the start '
         'for two seconds; those other than mxnet need scripts/setup.sh --engines (default: %(default)s)',
     )
+    group.add_argument(
+        '--inference-dtype',
+        choices=tuple(TOLERANCES),
+        default=FLOAT32,
+        help='precision of --mode val and pred on a CPU; bfloat16 is faster if the processor has it, and onnxruntime '
+        'lacks it (default: %(default)s)',
+    )
     return group
 
 
@@ -50,9 +60,9 @@ def missing_packages(name):
     return [package for package in (EXPORTER, name) if importlib.util.find_spec(package) is None]
 
 
-def installed_engines():
-    """Return the names of the engines, other than MXNet, whose packages are installed."""
-    return [name for name in ENGINES if not missing_packages(name)]
+def installed_engines(dtype=FLOAT32):
+    """Return the names of the engines, other than MXNet, whose packages are installed and that have a precision."""
+    return [name for name, engine in ENGINES.items() if dtype in engine.DTYPES and not missing_packages(name)]
 
 
 def check_installed(name):
@@ -103,11 +113,19 @@ def export_for_engines(net, images, key, option):
     return Exported(model, images, logits, [note] if note else [])
 
 
-def open_engine(name, exported):
+def check_dtype(name, dtype):
+    """Raise `UserError` if an engine lacks a precision."""
+    if name in ENGINES and dtype not in ENGINES[name].DTYPES:
+        others = ', '.join(other for other in (MXNET, *ENGINES) if other != name)
+        raise UserError(f'--inference-dtype {dtype}: --engine {name} does not have it on a CPU; use one of {others}')
+
+
+def open_engine(name, exported, dtype=FLOAT32):
     """Return an engine that computes an `Exported` network, and lines for the log.
 
     Args:
         name: one of `ENGINES`.
+        dtype: the precision.
 
     Raises:
         UserError: the logits differ from the plain network's.
@@ -115,36 +133,40 @@ def open_engine(name, exported):
     # The engine's threads inherit the cores of the calling one, which OpenMP may have bound to a single core.
     run_on_all_cores()
     threads = computing_threads()
-    engine = ENGINES[name](exported.model, threads)
+    engine = ENGINES[name](exported.model, threads, dtype)
     found = f'{engine.version}, threads: {threads}'
     if exported.logits is None:
         return engine, [found, *exported.notes]
     difference = relative_difference(engine.start(exported.images)(), exported.logits)
-    if not difference < TOLERANCE:
+    if not difference < TOLERANCES[dtype]:
         raise UserError(f'--engine {name}: changes the logits by {difference:.2g} of their norm; use --engine {MXNET}')
     return engine, [f'{found}; its logits differ by {difference:.1e} of their norm', *exported.notes]
 
 
-def open_fastest(own, export, batch_size):
+def open_fastest(open_own, export, batch_size, dtype=FLOAT32):
     """Return the fastest engine for batches of a size, and lines for the log.
 
     Args:
-        own: the `MXNetEngine` of the network.
-        export: a function that returns the `Exported` network.
+        open_own: a function that returns the `MXNetEngine` of the network, and lines for the log.
+        export: a function that returns the `Exported` network. It is called first, because MXNet's mixed precision
+            would change what is exported.
+        dtype: the precision.
 
     Raises:
         UserError: the file of the network in the cache was changed.
     """
-    if not installed_engines():
-        return own, [f'--engine {AUTO}: {MXNET}, because no other engine is installed']
+    candidates, reason = installed_engines(dtype), f'--engine {AUTO}: {MXNET}, because no other engine is installed'
     try:
-        exported = export()
+        exported = export() if candidates else None
     except NotExportableError as error:
-        return own, [str(error)]
-    start, engines, notes = time.perf_counter(), {MXNET: own}, {MXNET: []}
-    for name in installed_engines():
+        exported, reason = None, str(error)
+    own, own_notes = open_own()
+    if exported is None:
+        return own, [reason, *own_notes]
+    start, engines, notes = time.perf_counter(), {MXNET: own}, {MXNET: own_notes}
+    for name in candidates:
         try:
-            engines[name], notes[name] = open_engine(name, exported)
+            engines[name], notes[name] = open_engine(name, exported, dtype)
         except UserError as error:
             notes[MXNET].append(str(error))
     chosen, line = choose_fastest(engines, exported.images, batch_size, time.perf_counter() - start)

@@ -12,12 +12,15 @@ class OnnxRuntimeEngine:
     Args:
         model: the bytes of the file, whose input is `data`.
         threads: the number of threads that compute.
+        dtype: the precision, one of `DTYPES`.
 
     Attributes:
         version: its name and version.
     """
 
-    def __init__(self, model, threads):
+    DTYPES = ('float32',)
+
+    def __init__(self, model, threads, dtype='float32'):
         import onnxruntime
 
         self.version = f'ONNX Runtime {onnxruntime.__version__}'

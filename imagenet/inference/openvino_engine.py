@@ -1,5 +1,7 @@
 """OpenVINO as an engine; see engines.py."""
 
+import numpy as np
+
 
 class OpenVinoEngine:
     """An ONNX file that OpenVINO computes on the CPU.
@@ -7,18 +9,21 @@ class OpenVinoEngine:
     Args:
         model: the bytes of the file.
         threads: the number of threads that compute.
+        dtype: the precision, one of `DTYPES`.
 
     Attributes:
         version: its name and version.
     """
 
-    def __init__(self, model, threads):
+    DTYPES = ('float32', 'bfloat16')
+
+    def __init__(self, model, threads, dtype='float32'):
         import openvino
 
         self.version = f'OpenVINO {openvino.__version__.split("-")[0]}'
         settings = {
             # By default, float32 is computed as bfloat16 if the processor has it.
-            'INFERENCE_PRECISION_HINT': 'f32',
+            'INFERENCE_PRECISION_HINT': {'float32': 'f32', 'bfloat16': 'bf16'}[dtype],
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': threads,
             # The cores of this process may be a share of the machine's, and images are decoded on the same ones.
@@ -35,6 +40,6 @@ class OpenVinoEngine:
 
         def wait():
             request.wait()
-            return request.get_output_tensor().data.copy()
+            return request.get_output_tensor().data.astype(np.float32)
 
         return wait

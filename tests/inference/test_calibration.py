@@ -96,6 +96,8 @@ def test_comparison():
 
 @pytest.mark.parametrize(('mode', 'load'), [(Mode.CALIBRATE, 'net.params'), (Mode.VAL, 'net-int8')])
 def test_int8_on_a_gpu(mode, load):
-    args = Namespace(mode=mode, device='gpu', gpus=(0,), load=LoadedNetwork.of(load), engine='mxnet')
+    args = Namespace(
+        mode=mode, device='gpu', gpus=(0,), load=LoadedNetwork.of(load), engine='mxnet', inference_dtype='float32'
+    )
     with pytest.raises(UserError, match='add --device cpu'):
         train.check_inference_args(args)

@@ -22,6 +22,7 @@ from imagenet.inference.export import NotExportableError, onnx_model
 from imagenet.inference.fused_graph import relative_difference
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.input_pipeline.transforms import InputForm
+from imagenet.runtime import processor
 from imagenet.runtime.compat import mx
 
 SIZE = 64
@@ -68,6 +69,18 @@ def test_batches_are_computed_in_the_background(engine):
         assert relative_difference(logits, net(mx.nd.array(images)).asnumpy()) < 1e-4
 
 
+def test_bfloat16():
+    net = random_network()
+    opened, _ = open_engine('openvino', exported(net), 'bfloat16')
+    images = random_images(4)
+    logits = opened.start(images)()
+    assert logits.dtype == np.float32
+    difference = relative_difference(logits, net(mx.nd.array(images)).asnumpy())
+    # Where the processor lacks it, OpenVINO computes in float32.
+    assert difference < 0.05
+    assert difference > 1e-4 or processor.instruction_set().bfloat16 is None
+
+
 def test_engine_in_place_of_a_network():
     net = random_network()
     opened, _ = open_engine('onnxruntime', exported(net))
@@ -83,7 +96,7 @@ def mxnet_engine(net):
 
 def test_fastest_engine():
     net = random_network()
-    engine, notes = open_fastest(mxnet_engine(net), lambda: exported(net), batch_size=4)
+    engine, notes = open_fastest(lambda: (mxnet_engine(net), []), lambda: exported(net), batch_size=4)
     assert notes[0].startswith('--engine auto: ')
     assert all(f'{name} ' in notes[0] for name in ('mxnet', *ENGINES))
     images = mx.nd.array(random_images(3))
@@ -93,8 +106,8 @@ def test_fastest_engine():
 def test_engine_that_differs_is_not_chosen(monkeypatch):
     net = random_network()
     network = exported(net)
-    monkeypatch.setattr(engines, 'TOLERANCE', 0)
-    engine, notes = open_fastest(mxnet_engine(net), lambda: network, batch_size=4)
+    monkeypatch.setitem(engines.TOLERANCES, 'float32', 0)
+    engine, notes = open_fastest(lambda: (mxnet_engine(net), []), lambda: network, batch_size=4)
     assert as_network(engine) is net
     assert sum('changes the logits' in note for note in notes) == len(ENGINES)
 
@@ -105,9 +118,10 @@ def unexportable():
 
 def test_fastest_of_one(monkeypatch):
     own = mxnet_engine(random_network())
-    assert open_fastest(own, unexportable, batch_size=4) == (own, ['--engine auto: an operator'])
+    opened = open_fastest(lambda: (own, ['slow']), unexportable, batch_size=4)
+    assert opened == (own, ['--engine auto: an operator', 'slow'])
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    engine, (note,) = open_fastest(own, unexportable, batch_size=4)
+    engine, (note,) = open_fastest(lambda: (own, []), unexportable, batch_size=4)
     assert engine is own
     assert note == '--engine auto: mxnet, because no other engine is installed'
 
@@ -115,7 +129,7 @@ def test_fastest_of_one(monkeypatch):
 @pytest.mark.parametrize('engine', ENGINES)
 def test_logits_that_differ(engine, monkeypatch):
     """No engine meets a tolerance of 0."""
-    monkeypatch.setattr(engines, 'TOLERANCE', 0)
+    monkeypatch.setitem(engines.TOLERANCES, 'float32', 0)
     with pytest.raises(UserError, match=f'--engine {engine}: changes the logits by .* use --engine mxnet'):
         open_engine(engine, exported(random_network()))
 

@@ -9,6 +9,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.options import with_changes
 from imagenet.inference.engines import ENGINES
 from imagenet.reporting.report_file import read_report
+from imagenet.runtime import processor
 from train import check_inference_args, parse_args
 
 # Run in one pytest worker, so that shared fixtures are made only once.
@@ -112,12 +113,28 @@ def test_prediction(trained, small_tree, caches, tmp_path, engine):
         )
 
 
+@pytest.mark.skipif(processor.instruction_set().bfloat16 is None, reason='this processor has no bfloat16')
+@pytest.mark.parametrize('engine', ['mxnet', 'openvino', 'auto'])
+def test_bfloat16(val, caches, tmp_path, engine):
+    losses = []
+    for dtype in ('float32', 'bfloat16'):
+        output = succeed(*val, '--engine', engine, '--inference-dtype', dtype, env=caches[0])
+        losses.append(measured(tmp_path)['val.loss'][0])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.05)
+    if engine == 'auto':
+        (line,) = (line for line in output.splitlines() if '--engine auto' in line)
+        assert ' openvino ' in line
+        assert 'onnxruntime' not in line
+
+
 class TestBadInput:
     def test_options(self, val):
         for options, expected in (
             (('--engine', 'tensorrt'), '--engine'),
             (('--engine', 'openvino', '--mode', 'train'), '--engine openvino: works only with --mode val and pred'),
             (('--engine', 'openvino', '--no-fuse'), '--no-fuse: has no meaning for --engine openvino'),
+            (('--engine', 'onnxruntime', '--inference-dtype', 'bfloat16'), '--inference-dtype bfloat16: --engine onnx'),
+            (('--mode', 'train', '--inference-dtype', 'bfloat16'), '--inference-dtype bfloat16: works only with'),
             (('--engine', 'openvino', '--gpus', '0,1'), '--engine openvino: runs on one CPU device per process'),
         ):
             assert_user_error(call_here(*val, *options), expected)
