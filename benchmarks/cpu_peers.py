@@ -52,10 +52,14 @@ TRIES = 4
 # Relative to the logits' norm, for the same network in float32.
 TOLERANCE = 1e-3
 
-# engine: of peer_worker.py, or None for this package; environment: variables that make the peer faster.
+# engine: of peer_worker.py, or None for this package; settings: of the engine, or options of `runner`; environment:
+# variables that make the peer faster.
 Peer = namedtuple('Peer', 'name precision engine settings environment')
 HUGE_PAGES = {'THP_MEM_ALLOC_ENABLE': '1'}
 OURS = 'this package'
+AUTO = '--engine auto'
+WITH_AUTO = {'engine': 'auto'}
+BFLOAT16_WITH_AUTO = {'engine': 'auto', 'inference-dtype': 'bfloat16'}
 TRAINING = (
     Peer(OURS, 'float32', None, {}, {}),
     Peer('PyTorch, eager', 'float32', 'torch training', {'channels_last': False}, HUGE_PAGES),
@@ -69,6 +73,7 @@ TRAINING = (
 )
 INFERENCE = (
     Peer(OURS, 'float32', None, {}, {}),
+    Peer(AUTO, 'float32', None, WITH_AUTO, {}),
     Peer('PyTorch, eager', 'float32', 'torch inference', {'channels_last': False}, HUGE_PAGES),
     Peer('PyTorch, channels-last', 'float32', 'torch inference', {}, HUGE_PAGES),
     Peer('PyTorch, frozen', 'float32', 'torch inference', {'form': 'frozen'}, HUGE_PAGES),
@@ -77,27 +82,38 @@ INFERENCE = (
     Peer('OpenVINO', 'float32', 'openvino', {'source': 'onnx', 'file': 'network.onnx'}, {}),
     Peer('sgemm limit', 'float32', 'sgemm', {'passes': 1}, {}),
     Peer(OURS, 'bfloat16', None, {}, {}),
+    Peer(AUTO, 'bfloat16', None, BFLOAT16_WITH_AUTO, {}),
     Peer('PyTorch, torch.compile', 'bfloat16', 'torch inference', {'form': 'compiled', 'bfloat16': True}, HUGE_PAGES),
     Peer(OURS, 'int8', None, {}, {}),
+    Peer(AUTO, 'int8', None, WITH_AUTO, {}),
     Peer('ONNX Runtime', 'int8', 'onnxruntime', {'source': 'onnxruntime-int8'}, {}),
     Peer('OpenVINO', 'int8', 'openvino', {'source': 'openvino-int8', 'file': 'network.xml'}, {}),
 )
 PEERS = {'training': TRAINING, 'inference': INFERENCE}
 
-# Compares this package with the best of the peers whose names start with one of `names`.
-Ratio = namedtuple('Ratio', 'task batch_size precision names their_precision target')
+# Compares this package (`ours`) with the best of the peers whose names start with one of `names`.
+Ratio = namedtuple('Ratio', 'task batch_size precision names their_precision target ours', defaults=(OURS,))
+FLOAT32_PEERS = ('PyTorch', 'ONNX Runtime', 'OpenVINO')
+INT8_PEERS = ('ONNX Runtime', 'OpenVINO')
+AUTO_RATIOS = tuple(
+    Ratio('inference', batch_size, precision, names, precision, 0.98, AUTO)
+    for precision, names in (('float32', FLOAT32_PEERS), ('int8', INT8_PEERS))
+    for batch_size in (32, 1)
+)
 RESNET_RATIOS = (
     Ratio('training', 32, 'float32', ('PyTorch',), 'float32', 1.6),
     Ratio('training', 32, 'float32', ('sgemm limit',), 'float32', 0.75),
-    Ratio('inference', 32, 'float32', ('PyTorch', 'ONNX Runtime', 'OpenVINO'), 'float32', 1.0),
-    Ratio('inference', 1, 'float32', ('PyTorch', 'ONNX Runtime', 'OpenVINO'), 'float32', 1.0),
+    Ratio('inference', 32, 'float32', FLOAT32_PEERS, 'float32', 1.0),
+    Ratio('inference', 1, 'float32', FLOAT32_PEERS, 'float32', 1.0),
     Ratio('inference', 32, 'int8', ('OpenVINO',), 'int8', 1.15),
     Ratio('inference', 32, 'int8', (OURS,), 'float32', 3.5),
     Ratio('inference', 1, 'int8', ('OpenVINO',), 'int8', 1.0),
+    *AUTO_RATIOS,
 )
 EFFICIENTNET_RATIOS = (
     Ratio('training', 32, 'float32', ('PyTorch, channels-last',), 'float32', 1.0),
     Ratio('inference', 32, 'float32', ('PyTorch, channels-last',), 'float32', 1.0),
+    *AUTO_RATIOS,
 )
 RATIOS = {
     'resnetv15': RESNET_RATIOS,
@@ -232,7 +248,9 @@ def measure_ours(case, folder):
         command = [RUNNER, '--mode', mode, '--device', 'cpu', '--data-backend', 'synthetic', '--load', network]
         command += network_options(folder)
         command += ['-b', case.batch_size, '-e', 2, '--benchmark-iters', case.steps]
-        command += ['--amp'] if precision == 'bfloat16' else []
+        command += ['--amp'] if (case.peer.name, precision) == (OURS, 'bfloat16') else []
+        for option, value in case.peer.settings.items():
+            command += [f'--{option}', value]
         output_of(*command, '--save-frequency', 0, '--workspace', workspace)
         metrics = json.loads((Path(workspace) / 'report.json').read_text())['metrics']
     return case.batch_size / metrics[f'{mode}.latency_50'][1], difference
@@ -319,17 +337,31 @@ def best_of(cases, task, batch_size, precision, names):
 
 def compute_ratios(network, cases):
     """Yield (what, compared with what, ratio, target) for each of the network's `RATIOS` that was measured."""
-    for task, batch_size, precision, names, their_precision, target in RATIOS[network]:
-        ours = best_of(cases, task, batch_size, precision, (OURS,))
-        ratio = ours / best_of(cases, task, batch_size, their_precision, names)
-        best = 'best of ' if names[0] == 'PyTorch' else ''
+    for task, batch_size, precision, names, their_precision, target, ours in RATIOS[network]:
+        ratio = best_of(cases, task, batch_size, precision, (ours,)) / best_of(
+            cases, task, batch_size, their_precision, names
+        )
+        best = 'best of ' if len(names) > 1 or names[0] == 'PyTorch' else ''
         if not math.isnan(ratio):
             yield (
-                f'{task}, batch {batch_size}, {precision}',
+                f'{"" if ours == OURS else f"{ours}: "}{task}, batch {batch_size}, {precision}',
                 f'{best}{", ".join(names)}, {their_precision}',
                 ratio,
                 target,
             )
+    yield from compute_mean_ratios(cases)
+
+
+def compute_mean_ratios(cases):
+    """Yield the same for `--engine auto` and each peer that runs in float32 and int8: the geometric mean over both."""
+    for name in INT8_PEERS:
+        ratios = [
+            best_of(cases, ratio.task, ratio.batch_size, ratio.precision, (AUTO,))
+            / best_of(cases, ratio.task, ratio.batch_size, ratio.precision, (name,))
+            for ratio in AUTO_RATIOS
+        ]
+        if not any(map(math.isnan, ratios)):
+            yield f'{AUTO}: mean over the {len(ratios)} above', name, statistics.geometric_mean(ratios), 1.0
 
 
 def median_pace(cases):

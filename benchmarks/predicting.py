@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How well `--mode pred` decodes and computes at the same time: both together compared with each alone.
 
-    benchmarks/predicting.py [--images 256] [--batch-size 32] [--rounds 3] [--load model-int8]
+    benchmarks/predicting.py [--images 256] [--batch-size 32] [--rounds 3] [--load model-int8] [--engine openvino]
 
 Makes a folder of JPEGs of 500x375 at quality 95 and classifies them with ResNet-50 at 224 px on the CPU. Alternates, in
 one process with bound threads, between decoding all of them without a network, classifying decoded images, and
@@ -20,19 +20,19 @@ import numpy as np
 from data_loading import make_photograph
 
 from imagenet.common.options import pick
-from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.inference.prediction import classify
-from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
+from imagenet.input_pipeline.transforms import EvaluationOptions
 from imagenet.launcher.worker_env import restart_with_bound_threads
 from imagenet.runtime import distributed
 from imagenet.runtime.devices import local_devices
 
 
-def options(batch_size, load):
+def options(batch_size, load, engine):
     """Return the options that the program would have, from its own parser."""
     from train import parse_args, resolve_args
 
     network = ['--image-shape', '3,224,224', '--num-classes', '1000', '--batch-size', str(batch_size)]
+    network += ['--engine', engine]
     loaded = ['--load', load] if load else ['--benchmark-iters', '1']
     args = parse_args(['--mode', 'val', '--device', 'cpu', '--data-backend', 'synthetic', *network, *loaded])
     return resolve_args(args)[0]
@@ -51,26 +51,29 @@ def images_per_second(function, count):
     return count / (time.perf_counter() - start)
 
 
-def measure(net, paths, args):
-    """Return images/s of decoding, of computing, and of both."""
-    from imagenet.runtime.compat import mx
+class Instant:
+    """An engine that costs nothing."""
 
-    evaluation, form = pick(EvaluationOptions, args), pick(InputForm, args)
+    def start(self, images):
+        return lambda: images[:, 0, 0, :2]
+
+
+def measure(engine, paths, args):
+    """Return images/s of decoding, of computing, and of both."""
+    evaluation = pick(EvaluationOptions, args)
+    ready = np.zeros((args.batch_size, 3, *args.image_shape[1:]), np.float32)
 
     def decode():
-        # The network is replaced by a function that costs nothing.
-        both(lambda images: images[:, 0, 0, :2])
+        both(Instant())
 
     def compute():
-        engine = MXNetEngine(net, form, mx.cpu())
         for _ in range(0, len(paths), args.batch_size):
             engine.start(ready)()
 
-    def both(net=net):
-        for _ in classify(MXNetEngine(net, form, mx.cpu()), paths, args.batch_size, evaluation):
+    def both(engine=engine):
+        for _ in classify(engine, paths, args.batch_size, evaluation):
             pass
 
-    ready = np.zeros((args.batch_size, 3, *args.image_shape[1:]), np.float32)
     compute()
     return [images_per_second(function, len(paths)) for function in (decode, compute, both)]
 
@@ -81,19 +84,20 @@ def main():
     parser.add_argument('--batch-size', type=int, default=32, help='images per batch (default: 32)')
     parser.add_argument('--rounds', type=int, default=3, help='measurements of each (default: 3)')
     parser.add_argument('--load', help='a checkpoint or an int8 network (default: random parameters)')
+    parser.add_argument('--engine', default='mxnet', help='see runner (default: mxnet)')
     chosen = parser.parse_args()
     restart_with_bound_threads()
-    from models import build_inference_model
+    from models import build_engine
 
     with tempfile.TemporaryDirectory() as folder:
-        args = options(chosen.batch_size, chosen.load)
+        args = options(chosen.batch_size, chosen.load, chosen.engine)
         distributed.initialize(args.kv_store, args.device)
         cv2.setNumThreads(0)
-        net, _ = build_inference_model(args, local_devices(args.device, args.gpus))
+        engine, _ = build_engine(args, local_devices(args.device, args.gpus))
         paths = write_photographs(Path(folder), chosen.images)
         ratios = []
         for turn in range(chosen.rounds):
-            decode, compute, both = measure(net, paths, args)
+            decode, compute, both = measure(engine, paths, args)
             ratios.append(both / min(decode, compute))
             print(
                 f'round {turn + 1}: decoding {decode:.1f}, computing {compute:.1f}, both {both:.1f} images/s, '
