@@ -5,6 +5,7 @@ assigns to this process, in that order. DALI's own record reader keeps a shuffle
 process, and does not report which record failed to decode.
 """
 
+import tempfile
 import warnings
 from collections import deque
 from contextlib import closing, contextmanager, nullcontext
@@ -241,11 +242,23 @@ def _build(options, feed, device, make_images, num_threads, seed):
         return make_images(options, fn.external_source(source=feed, cycle=None, batch=True, dtype=types.UINT8, ndim=1))
 
     # DALI 2 warns that its own augmentations use deprecated names of operators.
-    with warnings.catch_warnings(record=True):
+    with warnings.catch_warnings(record=True), _temporary_files_removed():
         pipeline = define()
     with _without_complaints(options.device):
         pipeline.build()
     return pipeline
+
+
+@contextmanager
+def _temporary_files_removed():
+    """Remove the files of code that DALI generates for conditionals; it only does so itself if a run ends normally."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _without_complaints(device):

@@ -1,5 +1,6 @@
 """dali.py: features that only this backend has."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,15 @@ def test_automatic_augmentation_differs_between_devices_and_images(args, tmp_pat
     assert len({image.tobytes() for image in images}) > 40
     of_devices = images.reshape(4, 2, 8, *images.shape[1:])
     assert not np.array_equal(of_devices[:, 0], of_devices[:, 1])
+
+
+def test_no_temporary_files_remain(args, tmp_path, monkeypatch):
+    """Not even until this process ends, since it may be killed."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    args.auto_augment = 'trivialaugment'
+    read(load(args)[0])
+    assert not list(tmp_path.iterdir())
+    assert tempfile.tempdir == str(tmp_path)
 
 
 def test_magnitude_of_a_reader(args):
