@@ -5,7 +5,7 @@
     scripts/prepare_dataset.py patches data
 
 The photographs are those in scikit-image's wheel, in gray. Training images are squares of 64 to 192 pixels from their
-left 60 %, validation images from the rest, all of them stored with 96 pixels: 3200 and 800.
+left 60 %, validation images from the rest, all of them stored with 128 pixels: 3200 and 800.
 """
 
 import argparse
@@ -20,7 +20,7 @@ NAMES += 'retina rocket'
 PER_CLASS = {'train': 200, 'val': 50}
 # Of the width.
 PARTS = {'train': (0, 0.6), 'val': (0.6, 1)}
-SMALLEST, LARGEST, STORED = 64, 192, 96
+SMALLEST, LARGEST, STORED = 64, 192, 128
 SEED = 0
 
 
