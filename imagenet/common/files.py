@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager, nullcontext, suppress
@@ -194,6 +195,40 @@ def sole_use_of(path):
             # Some network file systems do not support locks.
             pass
         yield
+
+
+@contextmanager
+def keep_work_on_error(work):
+    """Add to the message of any error in the block that the work so far is kept in a folder.
+
+    Raises:
+        UserError: of the same class as the one in the block; or a file cannot be written.
+    """
+    comfort = f'the work so far is kept in {work}, and the same command resumes from there'
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{error.filename or work}: cannot write there ({error.strerror}); {comfort}') from None
+    except UserError as error:
+        raise type(error)(f'{error}; {comfort}') from None
+    except KeyboardInterrupt:
+        print(f'interrupted: {comfort}', file=sys.stderr, flush=True)
+        raise
+
+
+def open_at(path, size, work):
+    """Open a file for appending, truncated to the size up to which it is known to be intact.
+
+    Args:
+        work: the folder to remove if the file is shorter, for the message.
+    """
+    file = path.open('ab')
+    if file.seek(0, os.SEEK_END) < size:
+        file.close()
+        raise UserError(f'{path}: shorter than recorded in state.json; remove {work} to start over')
+    file.truncate(size)
+    file.seek(size)
+    return file
 
 
 @contextmanager

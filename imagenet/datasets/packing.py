@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.files import flush_to_disk, sole_use_of, write_atomically
+from imagenet.common.files import flush_to_disk, keep_work_on_error, open_at, sole_use_of, write_atomically
 from imagenet.common.parallel import map_in_order
 from imagenet.datasets.conversion import convert_line
 from imagenet.datasets.decoding import decode_record_image
@@ -74,21 +73,6 @@ def check_out(out):
             out.rmdir()
         except OSError:
             raise UserError(f'{out}: exists and is not empty; remove it, or name another folder') from None
-
-
-@contextmanager
-def keep_work_on_error(work):
-    """Add to the message of any error in the block that the work so far is kept."""
-    comfort = f'the work so far is kept in {work}, and the same command resumes from there'
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f'{error.filename or work}: cannot write there ({error.strerror}); {comfort}') from None
-    except UserError as error:
-        raise UserError(f'{error}; {comfort}') from None
-    except KeyboardInterrupt:
-        print(f'interrupted: {comfort}', file=sys.stderr, flush=True)
-        raise
 
 
 @dataclass
@@ -196,16 +180,6 @@ def pack_split(split, raw, source, work, state, threads):
                 save(state, files, work)
     seconds = time.monotonic() - began
     print(f'{listed - done} images in {seconds:.1f} s, {(listed - done) / seconds:.0f} images/s')
-
-
-def open_at(path, size, work):
-    """Open a file for appending, truncated to the size up to which it is known to be intact."""
-    file = path.open('ab')
-    if file.seek(0, os.SEEK_END) < size:
-        raise UserError(f'{path}: shorter than recorded in state.json; remove {work} to start over')
-    file.truncate(size)
-    file.seek(size)
-    return file
 
 
 def save(state, files, work):
