@@ -8,10 +8,12 @@ if __name__ == '__main__':
 
 import glob
 import itertools
+import json
 import math
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,9 +92,11 @@ from imagenet.inference.export import (
     onnx_model,
 )
 from imagenet.inference.fused_graph import add_inference_args
+from imagenet.inference.image_list import find_images
 from imagenet.inference.int8_network import int8_files, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
-from imagenet.inference.prediction import PredictionOptions, add_prediction_args, predict
+from imagenet.inference.prediction import PredictionOptions, add_prediction_args, num_likeliest, predict
+from imagenet.inference.prediction_results import Origin, counted_results, saved_results
 from imagenet.input_pipeline.auto_augment import add_auto_augment_args
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
@@ -141,6 +145,8 @@ from models import (
 
 # This build of MXNet counts with 32 bits.
 MOST_VALUES = 2**31 - 1
+# With the options of the network and of its input, they determine the results of --mode pred.
+COMPUTING_OPTIONS = ('device', 'dtype', 'amp', 'no_fuse', 'engine', 'inference_dtype', 'max_pixels')
 
 
 def main():
@@ -716,11 +722,37 @@ def model_to_quantize(args, net):
 
 def run_prediction(args, notes):
     """Run --mode pred."""
-    if args.output is not None:
-        continue_without_output()
-    engine, engine_notes = build_engine(args, local_devices(args.device, args.gpus))
-    predict(engine, class_names(args), pick(PredictionOptions, args), pick(EvaluationOptions, args))
+    options, names = pick(PredictionOptions, args), class_names(args)
+    with closing(find_images(args.data_pred)) as images, prediction_results(args, images, names) as results:
+        engine, engine_notes = build_engine(args, local_devices(args.device, args.gpus))
+        predict(engine, names, images, results, options, pick(EvaluationOptions, args))
     print_notes([*notes, *engine_notes])
+
+
+def prediction_results(args, images, names):
+    """Return a context that provides what collects the results of --mode pred; see prediction_results.py."""
+    if args.output is None:
+        return counted_results()
+    continue_without_output()
+    num_classes = min(num_likeliest(images), len(names))
+    return saved_results(args.output, len(images), num_classes, prediction_origin(args, images, names))
+
+
+def prediction_origin(args, images, names):
+    """Return the `Origin` of the results of --mode pred.
+
+    The batch size is not part of it, so that a run can resume with a smaller one if memory was short.
+    """
+    values = {**vars(pick(NetworkDescription, args)), **vars(pick(EvaluationOptions, args))}
+    values.update({name: getattr(args, name) for name in COMPUTING_OPTIONS})
+    options = {option_name(name): as_json(value) for name, value in values.items()}
+    network = args.load.path if args.load.int8_prefix is None else int8_files(args.load.int8_prefix)[-1]
+    checksums = {
+        'file of --load': file_sha256(network),
+        'list of images': images.checksum,
+        'list of class names': sha256(json.dumps(names).encode()).hexdigest(),
+    }
+    return Origin(options, checksums)
 
 
 def run_export(args, notes):

@@ -14,6 +14,7 @@ NON_FINITE_EXIT_CODE = 3
 LOST_PROCESS_EXIT_CODE = 4
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
+TERMINATED_EXIT_CODE = 143
 # If this environment variable is set, errors of libraries are shown with their traceback.
 TRACEBACK_VARIABLE = 'TRACEBACK'
 
@@ -37,6 +38,12 @@ class LostProcessError(UserError):
     """Another rank died, so this one stops; the other rank's message names the cause."""
 
     exit_code = LOST_PROCESS_EXIT_CODE
+
+
+class StoppedError(UserError):
+    """A signal such as SIGTERM ended the run before its product was complete; exit code 143, as shells expect."""
+
+    exit_code = TERMINATED_EXIT_CODE
 
 
 # Libraries whose exceptions are not bugs of this package, by the first part of the module of the exception's class.

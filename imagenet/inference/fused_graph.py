@@ -30,8 +30,9 @@ def add_inference_args(parser):
         '-o',
         '--output',
         type=Path,
-        help='file for the results of --mode pred, .csv or .json (default: only print them); for --mode calibrate and '
-        'export, the start of the file names (default: the name of --load without its extension)',
+        help='file for the results of --mode pred, .csv or .json (default: only print them); a run that was stopped '
+        'resumes from FILE.partial. For --mode calibrate and export, the start of the file names (default: the name of '
+        '--load without its extension)',
     )
     return group
 

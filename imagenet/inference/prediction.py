@@ -1,9 +1,6 @@
 """`--mode pred`: classifies an image, all images in a folder, or the images in a list."""
 
-import csv
 import itertools
-import json
-import os
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,16 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.files import write_atomically
 from imagenet.common.options import integer
 from imagenet.common.parallel import map_in_order
 from imagenet.common.text import printable
 from imagenet.datasets.decoding import MAX_PIXELS, MOST_PIXELS
+from imagenet.inference.prediction_results import FORMATS
 from imagenet.input_pipeline.transforms import load_image
 from imagenet.runtime.threads import available_cores, run_on_all_cores
 
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-LIST_SUFFIXES = ('.lst', '.txt')
 CLASSES_OF_ONE_IMAGE = 10
 CLASSES_OF_MANY = 5
 # Started before the results of earlier ones are taken, so that the engine never waits for images.
@@ -56,33 +51,10 @@ class PredictionOptions:
     max_pixels: int
 
     def __post_init__(self):
-        if self.output is not None and self.output.suffix not in ('.csv', '.json'):
-            raise UserError(f'--output {self.output}: must be the name of a .csv or .json file')
+        if self.output is not None and self.output.suffix not in FORMATS:
+            raise UserError(f'--output {self.output}: must be the name of a {" or ".join(FORMATS)} file')
         if self.output is not None and not self.output.absolute().parent.is_dir():
             raise UserError(f'--output {self.output}: there is no such folder')
-
-
-def find_images(path):
-    """Return the paths of the images that `--data-pred` names.
-
-    Raises:
-        UserError: there are none.
-    """
-    if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise UserError(f'--data-pred {path}: this folder contains no images ({", ".join(IMAGE_SUFFIXES)})')
-        return found
-    if path.suffix.lower() not in LIST_SUFFIXES:
-        return [path]
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'--data-pred {path}: cannot read this list ({error})') from None
-    found = [path.parent / line.strip() for line in lines if line.strip()]
-    if not found:
-        raise UserError(f'--data-pred {path}: this list contains no image')
-    return found
 
 
 def classify(engine, paths, batch_size, evaluation, max_pixels=MAX_PIXELS):
@@ -132,70 +104,56 @@ def likeliest(row, count):
     return [(int(index), float(row[index])) for index in order]
 
 
-def predict(engine, names, options, evaluation):
-    """Classify the images of `--data-pred`, print the results, and write them to `--output`.
+def predict(engine, names, images, results, options, evaluation):
+    """Classify images, print the results, and add them to the others, a batch at a time.
 
-    An unreadable image is reported on its own line. If no image can be read, that is an error.
+    An unreadable image is reported on its own line.
 
     Args:
         engine: computes the logits; see engines.py.
         names: names of the classes.
+        images: the `ImageList`; those that are done are left out.
+        results: `CountedResults` or `SavedResults`.
         options: `PredictionOptions`.
         evaluation: `EvaluationOptions`.
 
     Raises:
-        UserError: no image can be read, or the output cannot be written.
+        UserError: the results cannot be written.
     """
-    paths = find_images(options.data_pred)
-    is_alone = len(paths) == 1
-    results = []
+    show = print_classes if len(images) == 1 else print_line
+    paths, count = images.starting_at(results.done), num_likeliest(images)
     with closing(classify(engine, paths, options.batch_size, evaluation, options.max_pixels)) as classified:
-        for path, row in classified:
-            if isinstance(row, str):
-                results.append({'file': str(path), 'error': row, 'classes': []})
-            else:
-                found = likeliest(row, CLASSES_OF_ONE_IMAGE if is_alone else CLASSES_OF_MANY)
-                classes = [{'index': index, 'name': names[index], 'probability': value} for index, value in found]
-                results.append({'file': str(path), 'error': None, 'classes': classes})
-            if not is_alone:
-                print(line_of(results[-1]), flush=True)
-    if all(result['error'] for result in results):
-        raise UserError(results[0]['error'])
-    if is_alone:
-        for found in results[0]['classes']:
-            print(f'{found["probability"]:8.4%}  {found["name"]}')
-    if options.output is not None:
-        write_results(options.output, results)
+        described = (describe(path, row, names, count) for path, row in classified)
+        for batch in iter(lambda: list(itertools.islice(described, options.batch_size)), []):
+            for result in batch:
+                show(result)
+            results.add(batch)
 
 
-def line_of(result):
-    """Return the line that is printed for one of many images."""
+def num_likeliest(images):
+    """Return how many classes are reported for each image of an `ImageList`."""
+    return CLASSES_OF_ONE_IMAGE if len(images) == 1 else CLASSES_OF_MANY
+
+
+def describe(path, row, names, count):
+    """Return the result for an image as content for JSON, from what `classify` yields."""
+    if isinstance(row, str):
+        return {'file': path, 'error': row, 'classes': []}
+    classes = [{'index': index, 'name': names[index], 'probability': value} for index, value in likeliest(row, count)]
+    return {'file': path, 'error': None, 'classes': classes}
+
+
+def print_classes(result):
+    """Print the likeliest classes of the only image."""
+    for found in result['classes']:
+        print(f'{found["probability"]:8.4%}  {found["name"]}')
+
+
+def print_line(result):
+    """Print the line of one of many images."""
     if result['error']:
-        return printable(f'   error  {result["error"]}')
-    best = result['classes'][0]
-    return printable(f'{best["probability"]:8.4%}  {best["name"]}  {result["file"]}')
-
-
-def write_results(path, results):
-    """Write a CSV row or a JSON object for each image."""
-
-    def write(temporary):
-        # File names may not be valid text.
-        with temporary.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
-            if path.suffix == '.json':
-                json.dump(results, file, indent=2)
-                file.write(os.linesep)
-            else:
-                write_csv(file, results)
-
-    write_atomically(path, write)
-
-
-def write_csv(file, results):
-    count = max(len(result['classes']) for result in results)
-    columns = [f'{name}_{rank + 1}' for rank in range(count) for name in ('class', 'probability')]
-    writer = csv.writer(file)
-    writer.writerow(['file', 'error', *columns])
-    for result in results:
-        cells = [cell for found in result['classes'] for cell in (found['name'], found['probability'])]
-        writer.writerow([result['file'], result['error'] or '', *cells])
+        line = f'   error  {result["error"]}'
+    else:
+        best = result['classes'][0]
+        line = f'{best["probability"]:8.4%}  {best["name"]}  {result["file"]}'
+    print(printable(line), flush=True)
