@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -40,14 +41,24 @@ def test_list(tmp_path):
         find_images(path)
 
 
-def test_many_paths_are_not_in_memory(tmp_path):
-    paths = [f'/{"folder" * 10}/{number}.jpg' for number in range(50_000)]
+def test_any_part_of_a_long_list():
+    paths = [f'/folder/{number}.jpg' for number in range(100_000)]
     with closing(ImageList(paths)) as images, closing(ImageList(paths[:-1])) as others:
-        assert images._file.fileno() > 0
-        assert len(images) == 50_000
-        for number in (0, 12_345, 49_999, 50_000):
+        assert len(images) == 100_000
+        for number in (0, 12_345, 99_999, 100_000):
             assert list(images.starting_at(number)) == paths[number:]
         assert images.checksum != others.checksum
+
+
+def test_many_paths_are_not_in_memory(tmp_path):
+    (tmp_path / 'list.txt').write_text(''.join(f'{"folder" * 10}/{number}.jpg\n' for number in range(50_000)))
+    tracemalloc.start()
+    with closing(find_images(tmp_path / 'list.txt')) as images:
+        assert sum(1 for _ in images.starting_at(0)) == 50_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # In a list, they would take 7 MB.
+    assert peak < 3_000_000
 
 
 def test_no_space_for_the_list(tmp_path, monkeypatch):
