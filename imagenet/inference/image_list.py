@@ -11,7 +11,7 @@ from imagenet.common.errors import UserError
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 LIST_SUFFIXES = ('.lst', '.txt')
 # More paths than this are kept in a file.
-BYTES_IN_MEMORY = 1 << 20
+BYTES_IN_MEMORY = 1 << 18
 
 
 def find_images(path):
