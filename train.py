@@ -115,7 +115,7 @@ from imagenet.runtime import distributed, processor
 from imagenet.runtime.compat import mx
 from imagenet.runtime.devices import add_device_args, check_gpus, choose_device, choose_dtype, local_devices
 from imagenet.runtime.seeds import draw_seed, seed_everything
-from imagenet.runtime.system_info import versions
+from imagenet.runtime.system_info import describe_environment, versions
 from imagenet.training.losses import LossOptions, add_loss_args, make_loss
 from imagenet.training.lr_schedule import ScheduleOptions, add_schedule_args
 from imagenet.training.mixing import Mixing, MixingOptions, add_mixing_args, check_pairs
@@ -649,7 +649,10 @@ def names_in_data(args):
 
 def new_report(args):
     num_devices = distributed.size() * len(local_devices(args.device, args.gpus))
-    return Report(model_name(args.arch, args.num_layers), num_devices, sys.argv)
+    # The stages follow from other options.
+    options = {name: as_json(value) for name, value in vars(args).items() if name != 'training_stages'}
+    environment = describe_environment(args.device)
+    return Report(model_name(args.arch, args.num_layers), num_devices, sys.argv, options, environment)
 
 
 def new_profiler(args, log):

@@ -25,6 +25,8 @@ class Report:
         time_to_accuracy: None until the accuracy of `--early-stop-top1` is reached; then that `top1`, and the `epochs`
             and `seconds` it took.
         cmd: the command, a list of arguments.
+        options: the value of every option, by name, as JSON has it; None if unknown.
+        environment: what the run computed on and with: texts by name; None if unknown.
         metrics: a list per name with one value per epoch. `{train,val,ema}.{top1,top5}` are fractions, `.loss` is the
             mean per example, `.total_ips` images per second over all devices, `.time` and `.latency_*` seconds, the
             latter per batch (mean and percentiles). `train.lr` is the learning rate at the end of the epoch,
@@ -32,10 +34,12 @@ class Report:
             validation with averaged parameters.
     """
 
-    def __init__(self, model, ngpus, cmd):
+    def __init__(self, model, ngpus, cmd, options=None, environment=None):
         self.model = model
         self.ngpus = ngpus
         self.cmd = list(cmd)
+        self.options = options
+        self.environment = environment
         self.total_duration = 0.0
         self.time_to_accuracy = None
         self.metrics = {}
@@ -47,16 +51,8 @@ class Report:
 
     @property
     def best(self):
-        """The best validation of all epochs, of the parameters or of the averaged ones; None if there is none.
-
-        It consists of the `phase` ('val' or 'ema'), the `epoch`, from 1, and the `top1`. The first of equals counts.
-        """
-        found = [
-            {'phase': phase, 'epoch': epoch, 'top1': top1}
-            for phase in VALIDATED
-            for epoch, top1 in enumerate(self.metrics.get(f'{phase}.top1', []), 1)
-        ]
-        return max(found, key=operator.itemgetter('top1'), default=None)
+        """See `find_best`."""
+        return find_best(self.metrics)
 
     def save(self, path):
         """Write the report; a reader finds the previous one or this one, never a part."""
@@ -68,11 +64,23 @@ class Report:
             'cmd': self.cmd,
             'metrics': self.metrics,
         }
-        if self.best is not None:
-            content['best'] = self.best
-        if self.time_to_accuracy is not None:
-            content['time_to_accuracy'] = self.time_to_accuracy
+        for name in ('best', 'time_to_accuracy', 'options', 'environment'):
+            if getattr(self, name) is not None:
+                content[name] = getattr(self, name)
         write_json(path, content)
+
+
+def find_best(metrics):
+    """Return the best validation of all epochs, of the parameters or of the averaged ones; None if there is none.
+
+    It consists of the `phase` ('val' or 'ema'), the `epoch`, from 1, and the `top1`. The first of equals counts.
+    """
+    found = [
+        {'phase': phase, 'epoch': epoch, 'top1': top1}
+        for phase in VALIDATED
+        for epoch, top1 in enumerate(metrics.get(f'{phase}.top1', []), 1)
+    ]
+    return max(found, key=operator.itemgetter('top1'), default=None)
 
 
 def describe_best(best):

@@ -37,6 +37,14 @@ def versions():
     return {**found, 'this package': code_hash()}
 
 
+def describe_environment(device):
+    """Return what a run on a device ('cpu' or 'gpu') computes on and with, by name: the machine, GPUs and versions."""
+    driver = find_driver() if device == 'gpu' else None
+    gpus = describe_gpus(driver) if isinstance(driver, cuda.Driver) else []
+    rows = [('machine', describe_machine()), ('system', platform.platform()), *gpus, *versions().items()]
+    return {name: str(value) for name, value in rows}
+
+
 def code_hash():
     digest = hashlib.sha256()
     for path in [PROJECT / 'runner', *sorted(PROJECT.glob('*.py')), *sorted(PROJECT.glob('imagenet/**/*.py'))]:

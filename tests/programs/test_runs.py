@@ -49,6 +49,12 @@ def test_workspace_after_training(trained):
     assert report['ngpus'] == 1
     assert report['total_duration'] > 0
     assert report['cmd'][0].endswith('train.py')
+    assert report['options']['seed'] == 7
+    # A default that depends on the device.
+    assert report['options']['dtype'] == 'float32'
+    assert 'training_stages' not in report['options']
+    assert report['environment']['mxnet'] == mx.__version__
+    assert ' cores, ' in report['environment']['machine']
     latencies = [f'latency_{suffix}' for suffix in ('avg', '50', '90', '95', '99', '100')]
     expected = {f'train.{name}' for name in ('top1', 'top5', 'loss', 'lr', 'total_ips', *latencies)}
     expected |= {f'val.{name}' for name in ('top1', 'top5', 'loss', 'time', 'total_ips', *latencies)}

@@ -28,6 +28,19 @@ def test_content(saved):
     }
 
 
+def test_options_and_environment(tmp_path):
+    options = {'lr': 0.1, 'load': None, 'amp': False, 'lr_points': [[0, 0.1], [2, 0.5]], 'mode': 'val'}
+    report = Report('resnetv15-18', 1, [], options, {'machine': 'a laptop'})
+    report.save(tmp_path / 'report.json')
+    found = read_report(tmp_path / 'report.json')
+    assert found['options'] == options
+    assert found['environment'] == {'machine': 'a laptop'}
+    report.options = {'lr': {'a': 1}}
+    report.save(tmp_path / 'report.json')
+    with pytest.raises(UserError, match=r'not a report \(options.lr: '):
+        read_report(tmp_path / 'report.json')
+
+
 def test_failed_write_leaves_the_old_file_and_nothing_else(saved):
     before = saved.read_text()
 
