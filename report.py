@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Shows, checks, compares and plots report.json, the measurements of a run, for people and CI systems.
+"""Shows, checks, compares and plots report.json, the measurements of a run, for people, browsers and CI systems.
 
 report.py show report.json
 report.py check report.json "val.top1>=0.97" "train.total_ips>=100"
 report.py compare a.json b.json
 report.py compare report.json --published A100
 report.py plot report.json -o curves.png
+report.py html report.json -o run.html
 """
 
 if __name__ == '__main__':
     from imagenet.common.program import start_program
 
-    start_program('tabulate', 'jsonschema', 'matplotlib')
+    start_program('tabulate', 'jsonschema', 'matplotlib', 'vl_convert')
 
 import math
 import operator
@@ -25,8 +26,10 @@ from imagenet.common.options import ArgumentParser
 from imagenet.common.program import run_program
 from imagenet.common.text import printable, shortened
 from imagenet.reporting.figures import import_pyplot, save_figure
+from imagenet.reporting.html_page import write_page
+from imagenet.reporting.presentation import PANELS, columns_of, count_epochs, drawn, in_order, shown
 from imagenet.reporting.published import comparable_runs
-from imagenet.reporting.report_file import PHASES, describe_best, read_report
+from imagenet.reporting.report_file import describe_best, read_report
 
 
 def is_better_low(name):
@@ -37,26 +40,6 @@ def is_better_low(name):
 def best(name, values):
     """Return the value of the best epoch."""
     return min(values) if is_better_low(name) else max(values)
-
-
-def in_order(names):
-    """Return metric names sorted by phase; within a phase, their order does not change."""
-    return sorted(names, key=lambda name: (*PHASES, name.split('.')[0]).index(name.split('.')[0]))
-
-
-def shown(value):
-    return f'{value:.1f}' if 1000 <= value < 1e9 else f'{value:.5g}'
-
-
-def columns_of(reports):
-    """Return the metrics for a table, without latencies and times if the runs trained: images/s shows the same."""
-    names = dict.fromkeys(name for report in reports for name in report['metrics'])
-    has_training = any(name.startswith('train.') for name in names)
-    return in_order(name for name in names if not (has_training and ('latency_' in name or name.endswith('.time'))))
-
-
-def count_epochs(report):
-    return max((len(values) for values in report['metrics'].values()), default=0)
 
 
 def _count(number, noun):
@@ -189,13 +172,6 @@ def run_checks(path, expressions):
     return 0 if all(is_so for _, is_so, _ in results) else FAILED_EXIT_CODE
 
 
-# (title, axis label, metrics drawn)
-PANELS = (
-    ('Loss', 'cross-entropy', ('train.loss', 'val.loss', 'ema.loss')),
-    ('Accuracy', 'fraction of images', ('train.top1', 'val.top1', 'ema.top1', 'train.top5', 'val.top5', 'ema.top5')),
-    ('Learning rate', 'learning rate at the end of the epoch', ('train.lr',)),
-    ('Speed', 'images/s', ('train.total_ips', 'val.total_ips')),
-)
 LINE_STYLES = {'train': '-', 'val': '--', 'ema': ':'}
 
 
@@ -206,7 +182,8 @@ def plot(paths, reports, output):
     figure.suptitle(_as_label(models if len(paths) > 1 else f'{models}: {paths[0]}'))
     for axes, (title, label, names) in zip(grid.flat, PANELS):
         for number, (path, report) in enumerate(zip(paths, reports)):
-            _draw_run(axes, report['metrics'], names, f'C{number}' if len(paths) > 1 else None, _as_label(path))
+            color = f'C{number}' if len(paths) > 1 else None
+            _draw_run(axes, report['metrics'], drawn(names, len(paths)), color, _as_label(path))
         axes.set(title=title, xlabel='epoch', ylabel=label)
         axes.locator_params(axis='x', integer=True)
         axes.grid(alpha=0.3)
@@ -225,8 +202,7 @@ def _as_label(text):
 def _draw_run(axes, metrics, names, colour, run):
     for name in names:
         values = metrics.get(name, [])
-        # With several runs, top-5 would add too many lines.
-        if not values or (colour and name.endswith('.top5')):
+        if not values:
             continue
         label = f'{name}, {run}' if colour else name
         style = LINE_STYLES[name.split('.')[0]]
@@ -249,9 +225,15 @@ def parse_args():
         description='Print the best and the last epoch of runs side by side, and images/s relative to the first run.',
     )
     plot_parser = commands.add_parser('plot', help='draw loss, accuracy, learning rate and speed over epochs')
+    html_parser = commands.add_parser(
+        'html',
+        help='write a page for a browser: curves, epochs, options that differ, environment',
+        description='Write one file that a browser opens without network access: the curves of one or several runs, '
+        'their best results, epochs, options that differ, and environment.',
+    )
     for one in (show_parser, check_parser):
         one.add_argument('report', type=Path)
-    for several in (compare_parser, plot_parser):
+    for several in (compare_parser, plot_parser, html_parser):
         several.add_argument('reports', type=Path, nargs='+')
     check_parser.add_argument(
         'expressions',
@@ -271,6 +253,7 @@ def parse_args():
     plot_parser.add_argument(
         '-o', '--output', type=Path, required=True, help='the figure to write, for example curves.png'
     )
+    html_parser.add_argument('-o', '--output', type=Path, required=True, help='the page to write, for example run.html')
     return parser.parse_args()
 
 
@@ -286,8 +269,10 @@ def main():
             if args.command == 'compare':
                 published = () if args.published is None else comparable_runs(reports[0], args.published)
                 print(compare(args.reports, reports, published))
-            else:
+            elif args.command == 'plot':
                 plot(args.reports, reports, args.output)
+            else:
+                write_page(args.output, args.reports, reports)
 
 
 if __name__ == '__main__':
