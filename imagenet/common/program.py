@@ -44,7 +44,7 @@ def start_program(*packages):
         problem = _problem_of_interpreter(packages)
         if problem is not None:
             _use_environment(problem)
-        _check_memory_limit(packages)
+        check_memory_limit(max((LEAST_KILOBYTES.get(name, 0) for name in packages), default=0))
 
 
 def _take_interrupts_with(handler):
@@ -73,9 +73,8 @@ def _use_environment(problem):
     replace_program([python, *sys.argv])
 
 
-def _check_memory_limit(packages):
-    """Raise `UserError` if the address space is limited to less than the packages need."""
-    least = max((LEAST_KILOBYTES[name] for name in packages if name in LEAST_KILOBYTES), default=0)
+def check_memory_limit(least):
+    """Raise `UserError` if the address space is limited to less than so many kilobytes."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if resource.RLIM_INFINITY != limit < 1024 * least:
         raise UserError(f'ulimit -v {limit // 1024}: this program needs at least {least}; use ulimit -v unlimited')

@@ -7,6 +7,8 @@ the browser time. A chart is an SVG picture whose axes have the color of the pag
 import functools
 from dataclasses import dataclass
 
+from imagenet.common.program import check_memory_limit
+
 # Okabe and Ito's palette, "Color Universal Design" (2008), which people with any color vision can tell apart. Its
 # yellow is hard to see on white, and its black on black: they are left out.
 COLORS = ('#0072b2', '#e69f00', '#009e73', '#d55e00', '#cc79a7', '#56b4e9')
@@ -16,6 +18,8 @@ DASHES = {'train': (1, 0), 'val': (6, 3), 'ema': (2, 2)}
 MOST_EPOCHS_WITH_POINTS = 40
 SIGNIFICANT_DIGITS = 6
 HEIGHT = 260
+# V8, the JavaScript engine, reserves 64 GiB of addresses, but uses only a little of it.
+LEAST_KILOBYTES = 72_000_000
 # The variable of a chart for the epoch under the pointer.
 HOVERED = 'hovered'
 AXIS = {
@@ -65,10 +69,19 @@ def bundle_script(script):
 
     This takes two seconds, so the result is kept.
     """
-    # Imported here because it loads a JavaScript engine.
+    return _import_vl_convert().javascript_bundle(script)
+
+
+def _import_vl_convert():
+    """Return `vl_convert`, which contains a JavaScript engine.
+
+    Raises:
+        UserError: the engine would abort, because the address space is limited.
+    """
+    check_memory_limit(LEAST_KILOBYTES)
     import vl_convert
 
-    return vl_convert.javascript_bundle(script)
+    return vl_convert
 
 
 def chart_data(title, label, lines):
@@ -80,8 +93,6 @@ def chart_data(title, label, lines):
         title: of the chart, for people who do not see it.
         label: of the vertical axis. Speeds start at 0.
     """
-    import vl_convert
-
     specification = {
         'description': f'{title} over epochs',
         'data': {'name': 'points'},
@@ -93,7 +104,7 @@ def chart_data(title, label, lines):
         'config': {'background': None, 'view': {'stroke': None}, 'axis': AXIS, 'font': 'system-ui, sans-serif'},
     }
     return {
-        'specification': vl_convert.vegalite_to_vega(specification),
+        'specification': _import_vl_convert().vegalite_to_vega(specification),
         'lines': [{**vars(line), 'dash': line.dash, 'values': _rounded(line.values)} for line in lines],
     }
 

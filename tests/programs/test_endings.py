@@ -142,3 +142,10 @@ def test_too_little_address_space(program):
     command = ' '.join(PROGRAMS[program])
     result = call('bash', '-c', f'ulimit -v 250000; exec {command}')
     assert_user_error(result, 'ulimit -v 250000: this program needs at least ')
+
+
+def test_too_little_address_space_for_a_page(saved, tmp_path):
+    page = tmp_path / 'run.html'
+    command = f'ulimit -v 4000000; ./report.py show {saved} && exec ./report.py html {saved} -o {page}'
+    assert_user_error(call('bash', '-c', command), 'ulimit -v 4000000: this program needs at least 72000000')
+    assert not page.exists()

@@ -13,7 +13,7 @@ from imagenet.common.errors import UserError
 from imagenet.reporting.html_elements import element, fragment
 from imagenet.reporting.html_page import make_page, run_names, write_page
 
-HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\x1b[31m'
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\x1b[31m\ud800'
 # Elements without an end.
 VOID = {'meta', 'link'}
 
@@ -59,7 +59,8 @@ class Reader(HTMLParser):
 
 
 def read_page(*reports, paths=None):
-    return Reader(make_page(paths or [f'runs/run{number}/report.json' for number in range(len(reports))], reports))
+    page = make_page(paths or [f'runs/run{number}/report.json' for number in range(len(reports))], reports)
+    return Reader(page.encode().decode())
 
 
 def charts_in(reader):
@@ -169,7 +170,7 @@ def test_texts_of_a_report_are_only_shown():
     assert tags.isdisjoint({'img', 'iframe', 'object'})
     assert len(reader.texts('script')) == 2
     assert not any(attribute.startswith('on') for _, attribute, _ in reader.attributes)
-    shown = HOSTILE.replace('\x1b', '\\x1b')
+    shown = HOSTILE.replace('\x1b', '\\x1b').replace('\ud800', '\\ud800')
     assert reader.texts('h1') == [shown]
     assert all(line['run'] in (f'{shown[:60]}…', 'other') for chart in charts_in(reader) for line in chart['lines'])
 
