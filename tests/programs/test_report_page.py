@@ -158,9 +158,9 @@ def test_dark(tab, single, tmp_path):
 
 
 def test_time_to_open(tab, large):
-    """The page of five runs of 250 epochs, at best of three times, because other tests run at the same time."""
+    """The fastest of five times counts, because other tests run at the same time."""
     seconds = []
-    for _ in range(3):
+    for _ in range(5):
         tab.open(large, 1600)
         seconds.append(tab.seconds_until_drawn())
     assert min(seconds) < generous(SECONDS_TO_OPEN)
