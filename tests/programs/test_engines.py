@@ -56,7 +56,8 @@ def test_validation(val, caches, tmp_path):
 def test_fastest_engine(val, trained, small_tree, caches, tmp_path):
     output = succeed_here(*val, '--engine', 'auto', env=caches[0])
     (line,) = (line for line in output.splitlines() if '--engine auto' in line)
-    assert all(f' {name} ' in line for name in ALL)
+    # A busy machine may leave no time to compare them.
+    assert all(f' {name} ' in line for name in ALL) or 'a single image takes too long' in line
     tops = measured(tmp_path)['val.top1']
     succeed_here(*val, env=caches[0])
     assert measured(tmp_path)['val.top1'] == tops
