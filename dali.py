@@ -150,7 +150,7 @@ def validation_data(options, kv, devices, process_batch):
         threads = _threads(options.dali_validation_threads, 10)
         return _run(options, records, order, share, devices, _validation_images, threads, seed=0)
 
-    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), share, records)
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), share, records, begin)
 
 
 def _open(options, record_path, idx_path):

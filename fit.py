@@ -340,10 +340,13 @@ def average_running_statistics(step):
         param.set_data(mean)
 
 
-def validate(args, net, data, log, stop=None, profiler=None):
+def validate(args, net, data, log, stop=None, profiler=None, rows=None):
     """Score every example of the validation set once. Return the metrics, or None if a signal came.
 
     A batch's latency is the time from data ready to result on the host. The total time includes reading.
+
+    Args:
+        rows: the `ExampleRows` that collect the result of each example, or None.
 
     Raises:
         NonFiniteError: the loss is NaN or infinite.
@@ -360,7 +363,8 @@ def validate(args, net, data, log, stop=None, profiler=None):
     with log.progress(steps, 'validation') as bar:
         for step in range(most_steps):
             if step < steps:
-                latencies.append(score(args, net, next(batches), data.batch_size, cross_entropy, statistics, sums))
+                batch_size = data.batch_size
+                latencies.append(score(args, net, next(batches), batch_size, cross_entropy, statistics, sums, rows))
                 bar.update()
                 if profiler is not None:
                     profiler.step()
@@ -374,8 +378,8 @@ def validate(args, net, data, log, stop=None, profiler=None):
     return metrics
 
 
-def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
-    """Score one batch per device and add the results to `sums`. Return the latency in seconds."""
+def score(args, net, batches, batch_size, cross_entropy, statistics, sums, rows=None):
+    """Score one batch per device and add the results to `sums` and `rows`. Return the latency in seconds."""
     ready = time.perf_counter()
     pushed = []
     for batch in batches:
@@ -385,16 +389,25 @@ def score(args, net, batches, batch_size, cross_entropy, statistics, sums):
         labels = batch.label[0][:counted]
         logits = net(batch.data[0])[:counted]
         pushed.append((statistics(cross_entropy(logits, labels), logits, labels), counted))
+        if rows is not None:
+            rows.push(logits, labels)
     for result, counted in pushed:
         sums.add(result.asnumpy(), counted, args.num_classes)
+    if rows is not None:
+        rows.fetch()
     return time.perf_counter() - ready
 
 
-def evaluate(args, net, data, log, report, profiler):
-    """Score the validation set `--num-epochs` times, as `--mode val` does."""
+def evaluate(args, net, data, log, report, profiler, rows=None):
+    """Score the validation set `--num-epochs` times, as `--mode val` does.
+
+    Args:
+        rows: the `ExampleRows` that collect the result of each example, the last time; or None.
+    """
     started = time.perf_counter()
     for epoch in range(args.num_epochs):
-        results = {'val': validate(args, net, data, log, profiler=profiler)}
+        is_last = epoch == args.num_epochs - 1
+        results = {'val': validate(args, net, data, log, profiler=profiler, rows=rows if is_last else None)}
         report.add('val', results['val'])
         report.total_duration = time.perf_counter() - started
         log_epoch(log, epoch, args.num_epochs, results)

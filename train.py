@@ -65,6 +65,7 @@ from imagenet.common.program import run_program
 from imagenet.common.wordnet import is_same_class
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
+from imagenet.datasets.record_lists import read_record_list
 from imagenet.datasets.records import index_path
 from imagenet.inference.calibration import (
     CalibrationImages,
@@ -83,6 +84,7 @@ from imagenet.inference.engines import (
     check_installed,
     installed_engines,
 )
+from imagenet.inference.example_results import ExampleRows, check_results_file, write_results
 from imagenet.inference.export import (
     NotExportableError,
     add_export_args,
@@ -421,6 +423,9 @@ def check_inference_args(args):
         check_inference_dtype(args)
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
+    if args.mode is Mode.VAL and args.output is not None:
+        check_is_scored(args, '--output')
+        check_results_file(args.output)
     if args.mode is Mode.EXPORT:
         check_export(output_prefix(args), args.format, args.arch, args.num_layers)
     if args.mode is Mode.CALIBRATE:
@@ -428,6 +433,14 @@ def check_inference_args(args):
             raise UserError('--mode calibrate: int8 networks run only on a CPU; add --device cpu')
         pick(CalibrationOptions, args)
         check_new(int8_files(int8_output(args)))
+
+
+def check_is_scored(args, option):
+    """Raise `UserError` if an option that needs the results of a validation is used without any."""
+    if args.mode is not Mode.VAL or args.test_io:
+        raise UserError(f'{option}: works only with --mode val, and without --test-io; leave it out')
+    if args.load is None:
+        raise UserError(f'{option} needs a network: --load model_best.params')
 
 
 def check_engine_args(args):
@@ -685,8 +698,23 @@ def run_validation(args, notes):
     for note in notes:
         log.info(note)
     net = as_network(engine)
+    rows = None if args.output is None else ExampleRows(args.num_classes)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
-        evaluate(args, net, val_data, log, new_report(args), profiler)
+        evaluate(args, net, val_data, log, new_report(args), profiler, rows)
+        if rows is not None:
+            write_examples(args, rows.gather(val_data.first_example), log)
+
+
+def write_examples(args, results, log):
+    """Write what --mode val found for each example, on rank 0."""
+    if distributed.rank() != 0:
+        return
+    files = None
+    if args.data_backend != 'synthetic':
+        listed = read_record_list(args.data_val, index_path(args.data_val, args.data_val_idx))
+        files = listed and listed.files
+    write_results(args.output, results, class_names(args), files)
+    log.info(f'wrote {args.output}: {len(results)} results')
 
 
 def run_calibration(args, notes):

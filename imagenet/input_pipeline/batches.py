@@ -24,9 +24,11 @@ class DeviceBatches:
         num_devices: local devices.
         num_examples: examples in this process's share of the data set.
         records: the `RecordFile` to close at the end, or None.
+        first_example: in validation, the number of this process's first example. Its examples come in order: those of
+            a step are those of its first device, then those of its second one, and so on.
     """
 
-    def __init__(self, open_epoch, num_steps, batch_size, num_devices, num_examples, records=None):
+    def __init__(self, open_epoch, num_steps, batch_size, num_devices, num_examples, records=None, first_example=0):
         self._open_epoch = open_epoch
         self._num_steps = num_steps
         self._steps = iter(())
@@ -35,6 +37,7 @@ class DeviceBatches:
         self.batch_size = batch_size
         self.num_devices = num_devices
         self.num_examples = num_examples
+        self.first_example = first_example
 
     def __len__(self):
         return self._num_steps

@@ -296,7 +296,7 @@ def validation_data(options, kv, devices, process_batch):
         with closing(_read_validation(options, records, range(begin, end), batch_size)) as batches:
             yield split_over_devices(batches, devices, options.form)
 
-    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), end - begin, records)
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), end - begin, records, begin)
 
 
 def _read_validation(options, records, numbers, batch_size):

@@ -30,14 +30,15 @@ def validation_data(options, kv, devices, process_batch):
     num_examples = min(options.num_examples, IMAGENET_VALIDATION_EXAMPLES)
     begin, end = validation_bounds(num_examples, kv, options.dali_separ_val)
     batch_size, num_steps = validation_steps(end - begin, process_batch, len(devices))
-    return _make(options, kv, devices, num_steps, batch_size, end - begin)
+    return _make(options, kv, devices, num_steps, batch_size, end - begin, begin)
 
 
-def _make(options, kv, devices, num_steps, batch_size, share):
+def _make(options, kv, devices, num_steps, batch_size, share, first_example=0):
     def open_epoch(_):
         return nullcontext(split_over_devices(_batches(options, kv, batch_size, share), devices, options.form))
 
-    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), len(devices), share)
+    place = len(devices), share, None, first_example
+    return DeviceBatches(open_epoch, num_steps, batch_size // len(devices), *place)
 
 
 def _batches(options, kv, batch_size, share):

@@ -126,6 +126,20 @@ def gather(values):
     return allreduce_sum(everything.ravel()).reshape(everything.shape)
 
 
+def gather_rows(rows):
+    """Return the rows of all processes, in the order of the ranks, on all of them.
+
+    Args:
+        rows: a float64 array `(n, columns)`; n may differ between the processes.
+    """
+    if size() == 1:
+        return rows
+    ends = gather([len(rows)])[:, 0].astype(np.int64).cumsum()
+    everything = np.zeros((ends[-1], rows.shape[1]))
+    everything[ends[rank()] - len(rows) : ends[rank()]] = rows
+    return allreduce_sum(everything.ravel()).reshape(everything.shape)
+
+
 def average(arrays):
     """Replace each NDArray by its mean over all processes."""
     if size() == 1:
