@@ -24,8 +24,8 @@ from pathlib import Path
 from imagenet.common.errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
 from imagenet.common.program import run_program
-from imagenet.common.text import printable, shortened
-from imagenet.reporting.figures import import_pyplot, save_figure
+from imagenet.common.text import printable
+from imagenet.reporting.figures import as_label, import_pyplot, save_figure
 from imagenet.reporting.html_page import write_page
 from imagenet.reporting.presentation import PANELS, columns_of, count_epochs, drawn, in_order, shown
 from imagenet.reporting.published import comparable_runs
@@ -179,11 +179,11 @@ def plot(paths, reports, output):
     """Draw curves over epochs to a file, with a color for each metric, or for each run if there are several."""
     figure, grid = import_pyplot().subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     models = ', '.join(dict.fromkeys(report['model'] for report in reports))
-    figure.suptitle(_as_label(models if len(paths) > 1 else f'{models}: {paths[0]}'))
+    figure.suptitle(as_label(models if len(paths) > 1 else f'{models}: {paths[0]}'))
     for axes, (title, label, names) in zip(grid.flat, PANELS):
         for number, (path, report) in enumerate(zip(paths, reports)):
             color = f'C{number}' if len(paths) > 1 else None
-            _draw_run(axes, report['metrics'], drawn(names, len(paths)), color, _as_label(path))
+            _draw_run(axes, report['metrics'], drawn(names, len(paths)), color, as_label(path))
         axes.set(title=title, xlabel='epoch', ylabel=label)
         axes.locator_params(axis='x', integer=True)
         axes.grid(alpha=0.3)
@@ -192,11 +192,6 @@ def plot(paths, reports, output):
         if axes.lines:
             axes.legend(fontsize='small')
     save_figure(figure, output, '-o')
-
-
-def _as_label(text):
-    """Return text for a figure, in which text between dollar signs would be a formula."""
-    return shortened(printable(text)).replace('$', r'\$')
 
 
 def _draw_run(axes, metrics, names, colour, run):

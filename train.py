@@ -65,8 +65,9 @@ from imagenet.common.program import run_program
 from imagenet.common.wordnet import is_same_class
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
-from imagenet.datasets.record_lists import read_record_list
+from imagenet.datasets.record_lists import count_labels, read_record_list
 from imagenet.datasets.records import index_path
+from imagenet.inference.analysis_files import Validation, add_analysis_args, check_analysis_folder, write_analysis
 from imagenet.inference.calibration import (
     CalibrationImages,
     CalibrationOptions,
@@ -109,7 +110,7 @@ from imagenet.reporting.run_log import LogOptions, RunLog, add_log_args
 from imagenet.reporting.workspace import (
     check_file_names,
     folder_for_new_run,
-    make_workspace,
+    make_folder,
     names_beside_training,
     only_run,
 )
@@ -192,6 +193,7 @@ def parse_args(argv=None):
     add_quantization_args(parser)
     add_export_args(parser)
     add_prediction_args(parser)
+    add_analysis_args(parser)
     add_log_args(parser)
     add_profiling_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
@@ -241,7 +243,12 @@ def resolve_args(args):
             check_finetune(args)
         elif args.load is not None:
             check_class_names(args)
-        make_workspace(args.workspace)
+        make_folder(args.workspace, '--workspace')
+        if args.analyze is not None:
+            make_folder(args.analyze, '--analyze')
+            check_analysis_folder(args.analyze)
+        if args.mode is Mode.VAL and args.output is not None:
+            check_results_file(args.output)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
     return args, [note for note in notes if note]
@@ -425,7 +432,8 @@ def check_inference_args(args):
         pick(PredictionOptions, args)
     if args.mode is Mode.VAL and args.output is not None:
         check_is_scored(args, '--output')
-        check_results_file(args.output)
+    if args.analyze is not None:
+        check_is_scored(args, '--analyze')
     if args.mode is Mode.EXPORT:
         check_export(output_prefix(args), args.format, args.arch, args.num_layers)
     if args.mode is Mode.CALIBRATE:
@@ -698,23 +706,36 @@ def run_validation(args, notes):
     for note in notes:
         log.info(note)
     net = as_network(engine)
-    rows = None if args.output is None else ExampleRows(args.num_classes)
+    rows = None if args.output is None and args.analyze is None else ExampleRows(args.num_classes)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, new_report(args), profiler, rows)
-        if rows is not None:
-            write_examples(args, rows.gather(val_data.first_example), log)
+        results = None if rows is None else rows.gather(val_data.first_example)
+    if results is not None and distributed.rank() == 0:
+        write_examples(args, results, log)
 
 
 def write_examples(args, results, log):
-    """Write what --mode val found for each example, on rank 0."""
-    if distributed.rank() != 0:
-        return
-    files = None
-    if args.data_backend != 'synthetic':
-        listed = read_record_list(args.data_val, index_path(args.data_val, args.data_val_idx))
-        files = listed and listed.files
-    write_results(args.output, results, class_names(args), files)
-    log.info(f'wrote {args.output}: {len(results)} results')
+    """Write what --mode val found for each example: --output and --analyze."""
+    names = class_names(args)
+    records = (
+        None if args.data_backend == 'synthetic' else (args.data_val, index_path(args.data_val, args.data_val_idx))
+    )
+    if args.output is not None:
+        listed = read_record_list(*records) if records else None
+        write_results(args.output, results, names, listed and listed.files)
+        log.info(f'wrote {args.output}: {len(results)} results')
+    if args.analyze is not None:
+        validation = Validation(results, names, records, count_training_images(args))
+        for note in write_analysis(args.analyze, validation):
+            log.info(note)
+
+
+def count_training_images(args):
+    """Return the number of training images of each class, `(num_classes,)`; None if the data set has no list."""
+    if args.data_backend == 'synthetic' or args.data_train is None:
+        return None
+    listed = read_record_list(args.data_train, index_path(args.data_train, args.data_train_idx))
+    return listed and count_labels(listed, args.num_classes)
 
 
 def run_calibration(args, notes):

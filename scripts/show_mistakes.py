@@ -20,7 +20,6 @@ if __name__ == '__main__':
 import csv
 from collections import Counter, namedtuple
 
-import cv2
 from tabulate import tabulate
 
 from imagenet.common.errors import UserError, one_line_errors
@@ -29,9 +28,8 @@ from imagenet.common.output import continue_without_output
 from imagenet.common.program import run_program
 from imagenet.datasets.decoding import RefusedImageError, decode_image
 from imagenet.reporting.figures import save_figure
-from imagenet.reporting.image_grid import DOTS_PER_INCH, draw_grid
+from imagenet.reporting.image_grid import DOTS_PER_INCH, center_square, draw_grid
 
-SIDE = 160
 COLUMNS = ('file', 'error', 'class_1', 'probability_1')
 
 # What the network says of an image, with which probability, and what is right.
@@ -80,7 +78,7 @@ def _probability(row, path):
 
 
 def read_square(path):
-    """Return the center of an image, `(SIDE, SIDE, 3)`.
+    """Return the center of an image; see `center_square`.
 
     Raises:
         UserError: it cannot be read.
@@ -89,10 +87,7 @@ def read_square(path):
         image = decode_image(path.read_bytes())
     except (OSError, RefusedImageError) as error:
         raise UserError(f'{path}: cannot read this image ({error})') from None
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    center = image[top : top + side, left : left + side, ::-1]
-    return cv2.resize(center, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return center_square(image)
 
 
 def accuracy_table(answers):

@@ -8,6 +8,12 @@ import re
 WORDNET_ID = re.compile(r'n[0-9]{8}(?= |$)')
 
 
+def short_name(name):
+    """Return a class name without its WordNet ID, unless it is all of it, and without synonyms after a comma."""
+    words = WORDNET_ID.sub('', name, count=1).strip() or name
+    return words.split(',')[0]
+
+
 def is_same_class(name, other):
     """Return whether two names are equal or have the same WordNet ID."""
     ids = [WORDNET_ID.match(text) for text in (name, other)]

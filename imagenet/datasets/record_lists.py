@@ -32,3 +32,11 @@ def read_record_list(record_path, idx_path):
         return None
     labels, names = zip(*found)
     return RecordList(np.array(labels, dtype=np.int64), [printable(os.fsdecode(name)) for name in names])
+
+
+def count_labels(listed, num_classes):
+    """Return the number of records of each class, int64 `(num_classes,)`; None if a `RecordList` has other labels."""
+    labels = listed.labels
+    if labels.min() < 0 or labels.max() >= num_classes:
+        return None
+    return np.bincount(labels, minlength=num_classes)

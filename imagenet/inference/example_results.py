@@ -104,8 +104,7 @@ class ExampleRows:
         # With --dali-separ-val, every process has every example.
         _, chosen = np.unique(gathered[:, 0], return_index=True)
         numbers, labels, said, probabilities, ranks = gathered[chosen].T
-        whole = (values.astype(np.int64) for values in (numbers, labels, said, ranks))
-        numbers, labels, said, ranks = whole
+        numbers, labels, said, ranks = (values.astype(np.int64) for values in (numbers, labels, said, ranks))
         return ExampleResults(numbers, labels, said, probabilities.round(DIGITS), ranks)
 
 
@@ -119,24 +118,10 @@ def write_results(path, results, names, files=None):
     Raises:
         UserError: the file cannot be written.
     """
+    columns = results.numbers, results.labels, results.said, results.probabilities, results.ranks
     rows = (
-        (
-            number,
-            files[number] if files else '',
-            label,
-            names[label],
-            said,
-            names[said],
-            f'{probability:.{DIGITS}f}',
-            rank,
-        )
-        for number, label, said, probability, rank in zip(
-            results.numbers.tolist(),
-            results.labels.tolist(),
-            results.said.tolist(),
-            results.probabilities.tolist(),
-            results.ranks.tolist(),
-        )
+        (number, files[number] if files else '', label, names[label], said, names[said], f'{share:.{DIGITS}f}', rank)
+        for number, label, said, share, rank in zip(*(column.tolist() for column in columns))
     )
     write_csv(path, COLUMNS, rows)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from imagenet.common.errors import UserError
 from imagenet.common.files import write_atomically
+from imagenet.common.text import printable, shortened
 
 
 def import_pyplot():
@@ -14,6 +15,11 @@ def import_pyplot():
     import matplotlib.pyplot
 
     return matplotlib.pyplot
+
+
+def as_label(text, limit=200):
+    """Return text for a figure, in which text between dollar signs would be a formula; `limit` is its length."""
+    return shortened(printable(text), limit).replace('$', r'\$')
 
 
 def save_figure(figure, path, option, dots_per_inch=100):

@@ -2,6 +2,8 @@
 
 import math
 
+import cv2
+
 from imagenet.reporting.figures import import_pyplot
 
 COLUMNS = 6
@@ -9,6 +11,7 @@ INCHES_PER_IMAGE = 1.7
 INCHES_PER_LINE = 0.15
 DOTS_PER_INCH = 120
 LONGEST_LINE = 22
+SIDE = 160
 
 
 def draw_grid(images, titles):
@@ -28,6 +31,18 @@ def draw_grid(images, titles):
         axis.imshow(image, interpolation='nearest')
         axis.set_title('\n'.join(map(_shorten, title.split('\n'))), fontsize=8)
     return figure
+
+
+def center_square(image):
+    """Return the center of an image, `(SIDE, SIDE, 3)`, in the order red, green, blue.
+
+    Args:
+        image: a uint8 array `(H, W, 3)` in the order blue, green, red.
+    """
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    center = image[top : top + side, left : left + side, ::-1]
+    return cv2.resize(center, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def _shorten(line):

@@ -25,18 +25,21 @@ def check_file_names(workspace, names):
         raise UserError(f'{" ".join(f"{option} {name}" for option, name in files.items())}: names must differ')
 
 
-def make_workspace(workspace):
-    """Create the workspace.
+def make_folder(folder, option):
+    """Create a folder, unless it exists.
+
+    Args:
+        option: the option that names it, for error messages.
 
     Raises:
-        UserError: the workspace cannot be written.
+        UserError: files cannot be written there.
     """
     try:
-        workspace.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workspace):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f'--workspace {workspace}: cannot write there ({error.strerror})') from None
+        raise UserError(f'{option} {folder}: cannot write there ({error.strerror})') from None
 
 
 def folder_for_new_run(workspace):

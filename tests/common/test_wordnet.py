@@ -2,7 +2,7 @@
 
 import pytest
 
-from imagenet.common.wordnet import is_same_class
+from imagenet.common.wordnet import is_same_class, short_name
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ from imagenet.common.wordnet import is_same_class
 )
 def test_same_class(name, other, expected):
     assert is_same_class(name, other) == is_same_class(other, name) == expected
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('n01440764 tench, Tinca tinca', 'tench'),
+        ('n01440764', 'n01440764'),
+        ('n01440764x, y', 'n01440764x'),
+        ('0_zero', '0_zero'),
+    ],
+)
+def test_short_name(name, expected):
+    assert short_name(name) == expected
