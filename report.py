@@ -25,6 +25,7 @@ from imagenet.common.errors import FAILED_EXIT_CODE, UserError, one_line_errors
 from imagenet.common.options import ArgumentParser
 from imagenet.common.program import run_program
 from imagenet.common.text import printable
+from imagenet.reporting.analysis_folder import read_analysis
 from imagenet.reporting.figures import as_label, import_pyplot, save_figure
 from imagenet.reporting.html_page import write_page
 from imagenet.reporting.presentation import PANELS, columns_of, count_epochs, drawn, in_order, shown
@@ -249,6 +250,9 @@ def parse_args():
         '-o', '--output', type=Path, required=True, help='the figure to write, for example curves.png'
     )
     html_parser.add_argument('-o', '--output', type=Path, required=True, help='the page to write, for example run.html')
+    html_parser.add_argument(
+        '--analysis', type=Path, metavar='DIR', help='show the analysis that --mode val --analyze DIR wrote, too'
+    )
     return parser.parse_args()
 
 
@@ -267,7 +271,8 @@ def main():
             elif args.command == 'plot':
                 plot(args.reports, reports, args.output)
             else:
-                write_page(args.output, args.reports, reports)
+                analysis = None if args.analysis is None else read_analysis(args.analysis, '--analysis')
+                write_page(args.output, args.reports, reports, analysis)
 
 
 if __name__ == '__main__':

@@ -21,14 +21,20 @@ from imagenet.inference.analysis import (
 )
 from imagenet.inference.example_results import DIGITS, ExampleResults, write_csv
 from imagenet.reporting.analysis_figures import draw_confusion, draw_reliability, draw_training_images
+from imagenet.reporting.analysis_folder import (
+    CALIBRATION_PICTURE,
+    CONFUSION,
+    CONFUSION_PICTURE,
+    MISTAKES_PICTURE,
+    PER_CLASS,
+    PICTURES,
+    SUMMARY,
+    TRAINING_PICTURE,
+)
 from imagenet.reporting.figures import save_figure
 from imagenet.reporting.image_grid import DOTS_PER_INCH, center_square, draw_grid
 from imagenet.training.metrics import TOP_K
 
-SUMMARY, PER_CLASS, CONFUSION = 'summary.json', 'per_class.csv', 'confusion.csv'
-CONFUSION_PICTURE, CALIBRATION_PICTURE = 'confusion.png', 'calibration.png'
-MISTAKES_PICTURE, TRAINING_PICTURE = 'mistakes.png', 'training_images.png'
-PICTURES = (CONFUSION_PICTURE, MISTAKES_PICTURE, CALIBRATION_PICTURE, TRAINING_PICTURE)
 MISTAKES_SHOWN = 24
 CONFUSIONS_IN_SUMMARY = 20
 # Of means: more than those of what is averaged.

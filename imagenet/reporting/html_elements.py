@@ -1,5 +1,6 @@
 """HTML that is escaped by construction: only what `element` returns is HTML; every other text is shown as it is."""
 
+import base64
 import html
 
 from imagenet.common.text import printable
@@ -21,6 +22,17 @@ def element(name, *children, **attributes):
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
     )
     return Html(f'<{name}{written}>{fragment(*children)}</{name}>')
+
+
+def png_image(content, description):
+    """Return an image that is part of the page.
+
+    Args:
+        content: the bytes of a PNG file.
+        description: what it shows, for those who do not see it.
+    """
+    source = f'data:image/png;base64,{base64.b64encode(content).decode()}'
+    return Html(f'<img{_attribute("src", source)}{_attribute("alt", description)}>')
 
 
 def fragment(*children):

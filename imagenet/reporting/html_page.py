@@ -1,8 +1,8 @@
 """The page of `report.py html`: one file for a browser, with everything that it needs.
 
-A section is a function from the runs to HTML; see `SECTIONS`. Reports may come from anybody, so all their texts are
-escaped, and the page's policy (https://www.w3.org/TR/CSP3/) lets a browser run the page's own script alone, and load
-nothing.
+A section is a function from the runs to HTML; see `SECTIONS`. An analysis, if there is one, follows them. Reports may
+come from anybody, so all their texts are escaped, and the page's policy (https://www.w3.org/TR/CSP3/) lets a browser
+run the page's own script alone, and load nothing.
 """
 
 import base64
@@ -19,8 +19,9 @@ from string import Template
 from imagenet.common.files import write_atomically
 from imagenet.common.options import as_text, option_name
 from imagenet.common.text import printable, shortened
+from imagenet.reporting.analysis_folder import PICTURES
 from imagenet.reporting.html_charts import DASHES, Line, bundle_script, chart_data, color_of
-from imagenet.reporting.html_elements import element, fragment, table, table_row
+from imagenet.reporting.html_elements import element, fragment, png_image, table, table_row
 from imagenet.reporting.presentation import PANELS, columns_of, count_epochs, drawn, shown
 from imagenet.reporting.report_file import PHASES, VALIDATED, find_best
 
@@ -51,21 +52,22 @@ class PageRun:
         return find_best(self.metrics)
 
 
-def write_page(path, paths, reports):
+def write_page(path, paths, reports, analysis=None):
     """Write the page about reports.
 
     Args:
         path: the file to write.
         paths, reports: where the reports are, and their content.
+        analysis: an `Analysis` for the page, or None.
 
     Raises:
         UserError: the file cannot be written.
     """
-    text = make_page(paths, reports)
+    text = make_page(paths, reports, analysis)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
 
 
-def make_page(paths, reports):
+def make_page(paths, reports, analysis=None):
     """Return the page about reports as text; see `write_page`."""
     named = zip(run_names(paths), reports)
     runs = [PageRun(name, color_of(number), report) for number, (name, report) in enumerate(named)]
@@ -77,7 +79,7 @@ def make_page(paths, reports):
         title=fragment(_title(runs)),
         style=STYLE.read_text(encoding='utf-8'),
         header=_header(runs),
-        sections=fragment(*(make(runs) for make in SECTIONS)),
+        sections=fragment(*(make(runs) for make in SECTIONS), *([analysis_section(analysis)] if analysis else [])),
         # The end of a script element is found before its JSON is parsed.
         charts=json.dumps(charts, separators=(',', ':')).replace('<', r'\u003c'),
         script=script,
@@ -292,6 +294,20 @@ def commands_section(runs):
         for run in runs
     ]
     return _section('Commands' if len(runs) > 1 else 'Command', *commands)
+
+
+def analysis_section(analysis):
+    """Return the numbers and pictures of an `Analysis`."""
+    summary = analysis.summary
+    numbers = (
+        f'{summary["images"]} images of {summary["classes"]} classes: {summary["top1"]:.2%} top-1, '
+        f'{summary["top5"]:.2%} top-5, expected calibration error {summary["expected_calibration_error"]:.4f}'
+    )
+    figures = [
+        element('figure', element('figcaption', PICTURES[name]), png_image(content, PICTURES[name]))
+        for name, content in analysis.pictures.items()
+    ]
+    return _section('Analysis', element('p', numbers), element('div', *figures, class_='pictures'))
 
 
 SECTIONS = (runs_section, curves_section, options_section, epochs_section, environment_section, commands_section)

@@ -80,6 +80,9 @@ def test_analysis(val, small_data, tmp_path, options):
     assert summary['expected_calibration_error'] == pytest.approx(sum(map(abs, gaps.values())) / 70, abs=1e-6)
     for name in PICTURES:
         assert cv2.imread(str(folder / name)).std() > 5
+    report, page = tmp_path / 'run' / 'report.json', tmp_path / 'run.html'
+    succeed_here('./report.py', 'html', report, '-o', page, '--analysis', folder)
+    assert page.read_text().count('src="data:image/png;base64,') == 4
 
 
 def test_number_of_processes_makes_no_difference(val, tmp_path):

@@ -10,12 +10,13 @@ import pytest
 
 from helpers.pages import metrics_of, report_of
 from imagenet.common.errors import UserError
+from imagenet.reporting.analysis_folder import Analysis
 from imagenet.reporting.html_elements import element, fragment
 from imagenet.reporting.html_page import make_page, run_names, write_page
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\x1b[31m\ud800'
 # Elements without an end.
-VOID = {'meta', 'link'}
+VOID = {'meta', 'link', 'img'}
 
 
 class Reader(HTMLParser):
@@ -58,9 +59,21 @@ class Reader(HTMLParser):
         return [text for name, text in self.found if name == tag]
 
 
-def read_page(*reports, paths=None):
-    page = make_page(paths or [f'runs/run{number}/report.json' for number in range(len(reports))], reports)
+def read_page(*reports, paths=None, analysis=None):
+    page = make_page(paths or [f'runs/run{number}/report.json' for number in range(len(reports))], reports, analysis)
     return Reader(page.encode().decode())
+
+
+def test_analysis():
+    summary = {'images': 70, 'classes': 10, 'top1': 0.5, 'top5': 0.9, 'expected_calibration_error': 0.0123}
+    analysis = Analysis(summary, {'confusion.png': b'picture', 'calibration.png': b'another'})
+    reader = read_page(report_of(metrics_of(1)), analysis=analysis)
+    assert reader.texts('h2')[-1] == 'Analysis'
+    assert '70 images of 10 classes: 50.00% top-1, 90.00% top-5, expected calibration error 0.0123' in reader.texts('p')
+    assert reader.texts('figcaption')[-2:] == ['Confusion matrix', 'Calibration']
+    sources = [value for tag, name, value in reader.attributes if (tag, name) == ('img', 'src')]
+    encoded = [source.replace('data:image/png;base64,', '') for source in sources]
+    assert list(map(base64.b64decode, encoded)) == [b'picture', b'another']
 
 
 def charts_in(reader):
