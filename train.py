@@ -65,7 +65,7 @@ from imagenet.common.program import run_program
 from imagenet.common.wordnet import is_same_class
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
-from imagenet.datasets.record_lists import count_labels, read_record_list
+from imagenet.datasets.record_lists import count_listed_labels, read_listed_files
 from imagenet.datasets.records import index_path
 from imagenet.inference.analysis_files import Validation, add_analysis_args, check_analysis_folder, write_analysis
 from imagenet.inference.calibration import (
@@ -721,8 +721,7 @@ def write_examples(args, results, log):
         None if args.data_backend == 'synthetic' else (args.data_val, index_path(args.data_val, args.data_val_idx))
     )
     if args.output is not None:
-        listed = read_record_list(*records) if records else None
-        write_results(args.output, results, names, listed and listed.files)
+        write_results(args.output, results, names, records and read_listed_files(*records))
         log.info(f'wrote {args.output}: {len(results)} results')
     if args.analyze is not None:
         validation = Validation(results, names, records, count_training_images(args))
@@ -734,8 +733,8 @@ def count_training_images(args):
     """Return the number of training images of each class, `(num_classes,)`; None if the data set has no list."""
     if args.data_backend == 'synthetic' or args.data_train is None:
         return None
-    listed = read_record_list(args.data_train, index_path(args.data_train, args.data_train_idx))
-    return listed and count_labels(listed, args.num_classes)
+    idx_path = index_path(args.data_train, args.data_train_idx)
+    return count_listed_labels(args.data_train, idx_path, args.num_classes)
 
 
 def run_calibration(args, notes):

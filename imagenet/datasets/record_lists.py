@@ -5,7 +5,6 @@ records.
 """
 
 import os
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,36 @@ from imagenet.common.errors import UserError
 from imagenet.common.text import printable
 from imagenet.datasets.records import read_index_lines
 
-# Labels as int64 `(records,)`, and the names of image files, both in the order of the index.
-RecordList = namedtuple('RecordList', 'labels files')
+# What reading an index or a list raises if it is missing or something else.
+NOT_A_LIST = (OSError, UserError, ValueError, OverflowError)
 
 
-def read_record_list(record_path, idx_path):
-    """Return the `RecordList` of a record file; None if there is none, or one of other records."""
+def read_listed_files(record_path, idx_path):
+    """Return the names of the records' image files, in the order of the index; None if there is no list of them."""
     try:
-        lines = Path(record_path).with_suffix('.lst').read_bytes().splitlines()
         keys = read_index_lines(idx_path)[:, 0].tolist()
-        cells = (line.split(b'\t') for line in lines)
-        listed = {int(key): (int(float(label)), name) for key, label, name in cells}
-        if len(keys) != len(lines):
-            return None
-        found = [listed[key] for key in keys]
-    except (OSError, UserError, ValueError, OverflowError, KeyError):
+        names = {key: name for key, _, name in _read_lines(record_path)}
+    except NOT_A_LIST:
         return None
-    labels, names = zip(*found)
-    return RecordList(np.array(labels, dtype=np.int64), [printable(os.fsdecode(name)) for name in names])
+    return [printable(os.fsdecode(names[key])) for key in keys] if names.keys() == set(keys) else None
 
 
-def count_labels(listed, num_classes):
-    """Return the number of records of each class, int64 `(num_classes,)`; None if a `RecordList` has other labels."""
-    labels = listed.labels
-    if labels.min() < 0 or labels.max() >= num_classes:
+def count_listed_labels(record_path, idx_path, num_classes):
+    """Return the number of records of each class, int64 `(num_classes,)`; None if there is no list of them."""
+    try:
+        keys = read_index_lines(idx_path)[:, 0]
+        listed = np.array([(key, label) for key, label, _ in _read_lines(record_path)], dtype=np.int64).reshape(-1, 2)
+    except NOT_A_LIST:
         return None
-    return np.bincount(labels, minlength=num_classes)
+    labels = listed[:, 1]
+    is_complete = np.array_equal(np.sort(listed[:, 0]), np.sort(keys))
+    is_known = is_complete and labels.min() >= 0 and labels.max() < num_classes
+    return np.bincount(labels, minlength=num_classes) if is_known else None
+
+
+def _read_lines(record_path):
+    """Yield (key, label, name) for each record that is listed."""
+    with Path(record_path).with_suffix('.lst').open('rb') as lines:
+        for line in lines:
+            key, label, name = line.rstrip(b'\r\n').split(b'\t')
+            yield int(key), int(float(label)), name
