@@ -710,8 +710,11 @@ def run_validation(args, notes):
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, new_report(args), profiler, rows)
         results = None if rows is None else rows.gather(val_data.first_example)
-    if results is not None and distributed.rank() == 0:
-        write_examples(args, results, log)
+    if results is not None:
+        if distributed.rank() == 0:
+            write_examples(args, results, log)
+        # A rank that ended earlier would shut Horovod down meanwhile.
+        distributed.barrier()
 
 
 def write_examples(args, results, log):
