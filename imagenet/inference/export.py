@@ -20,7 +20,7 @@ from imagenet.checkpoints.weight_file import read_weights, write_safetensors
 from imagenet.common.errors import UserError
 from imagenet.common.files import check_new, temporary_folder, write_json
 from imagenet.datasets.records import RecordFile
-from imagenet.inference.fused_graph import arrays_in_graph, network_of, relative_difference
+from imagenet.inference.fused_graph import arrays_in_graph, network_of, relative_difference, with_padded_weights
 from imagenet.input_pipeline.transforms import evaluation_images
 from imagenet.runtime.compat import load_onnx_exporter, mx
 
@@ -154,12 +154,14 @@ def onnx_model(net, image_shape, option):
     Raises:
         NotExportableError: MXNet cannot write an operator of the network.
     """
+    # ONNX Runtime 1.31 fails at operators that pad a weight.
+    symbol, arrays = with_padded_weights(net(mx.sym.var('data')), arrays_in_graph(net))
     # A file in memory, because a disk may be full.
     with os.fdopen(os.memfd_create('onnx'), 'rb') as file:
         try:
             load_onnx_exporter().export_model(
-                net(mx.sym.var('data')),
-                arrays_in_graph(net),
+                symbol,
+                arrays,
                 in_shapes=[(1, *image_shape)],
                 in_types=[np.float32],
                 onnx_file_path=f'/proc/self/fd/{file.fileno()}',
