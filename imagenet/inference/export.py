@@ -175,13 +175,13 @@ def onnx_model(net, image_shape, option):
             raise NotExportableError(
                 f'{option}: MXNet cannot write this network as ONNX, because of its operator {operator[1]}'
             ) from None
-        return _with_constant_parameters(file.read())
+        return _with_names(file.read())
 
 
-def _with_constant_parameters(content):
-    """Remove the parameters from the inputs of an ONNX file, given and returned as bytes.
+def _with_names(content):
+    """Name the batch size of an ONNX file `N`, and leave only the images in its inputs; take and return its bytes.
 
-    MXNet lists them there, too, which keeps a runtime from folding batch norm into convolutions.
+    MXNet lists the parameters as inputs, too, which keeps a runtime from folding batch norm into convolutions.
     """
     import onnx
 
@@ -190,6 +190,8 @@ def _with_constant_parameters(content):
     inputs = [value for value in model.graph.input if value.name not in constants]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = 'N'
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
 
