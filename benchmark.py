@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagenet.common.errors import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, UserError, one_line_errors
+from imagenet.common.files import has_writable_folder
 from imagenet.common.modes import Mode
 from imagenet.common.options import ArgumentParser, comma_separated, integer, with_changes
 from imagenet.common.output import continue_without_output
@@ -116,7 +117,7 @@ def check_args(args):
         raise UserError(f'--timeout {args.timeout:g}: must be more than 0 seconds')
     for option in ('output', 'markdown', 'plot'):
         path = getattr(args, option)
-        if path is not None and not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
+        if path is not None and not has_writable_folder(path):
             raise UserError(f'--{option} {path}: no such folder, or it is not writable; choose another one')
 
 

@@ -107,8 +107,14 @@ def check_new(paths):
     for path in map(Path, paths):
         if path.exists():
             raise UserError(f'{path}: this file exists; choose other names with -o, or remove it')
-        if not (path.absolute().parent.is_dir() and os.access(path.absolute().parent, os.W_OK)):
+        if not has_writable_folder(path):
             raise UserError(f'{path}: no such folder, or it is not writable; choose another one with -o')
+
+
+def has_writable_folder(path):
+    """Return whether the folder of a file exists and is writable."""
+    folder = Path(path).absolute().parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def _umask():
