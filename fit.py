@@ -233,6 +233,7 @@ def save_stopped(run):
         f'stopped by {run.stop.name or "a signal to another process"} in epoch {progress.epoch + 1}, '
         f'after {progress.iteration} of {len(run.train_data.of(stage))} steps: {saved}'
     )
+    run.log.end('KILLED')
 
 
 def finish_writing(run):

@@ -35,7 +35,7 @@ from imagenet.reporting.report_file import describe_best, read_report
 
 def is_better_low(name):
     """Return whether lower values of a metric are better."""
-    return not name.endswith(('.top1', '.top5', '.total_ips', '.lr'))
+    return not name.endswith(('top1', '.top5', '.total_ips', '.lr'))
 
 
 def best(name, values):

@@ -6,16 +6,20 @@ if __name__ == '__main__':
 
     start_program('mxnet', 'cv2', 'PIL', 'tqdm', 'tabulate')
 
+import gc
 import glob
 import itertools
 import json
 import math
 import sys
+from argparse import Namespace
 from contextlib import closing, nullcontext
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Optional
 
 from dali import add_dali_args
 from data import (
@@ -31,11 +35,11 @@ from data import (
     open_stages,
     with_crop_fraction,
 )
-from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only
+from fit import Run, add_fit_args, check_fit_args, count_steps, evaluate, fit, is_finished, read_only, validate
 from imagenet.architectures.identification import identify
 from imagenet.architectures.registry import ARCHITECTURES, are_equal, default_options
 from imagenet.checkpoints.description import FINETUNE_ADVICE, FileDescription, complete_options, read_description
-from imagenet.checkpoints.loading import count_classes, load_parameters
+from imagenet.checkpoints.loading import LoadedNetwork, count_classes, load_parameters
 from imagenet.checkpoints.local_statistics import restore_statistics
 from imagenet.checkpoints.manifest import TrainingProgress, manifest_path, remove_unfinished_checkpoint
 from imagenet.checkpoints.resume import (
@@ -47,7 +51,7 @@ from imagenet.checkpoints.resume import (
 )
 from imagenet.checkpoints.saver import CheckpointSaver, SaverOptions, add_checkpoint_args
 from imagenet.checkpoints.training_state import check_ranks_start_equal, restore
-from imagenet.common.errors import UserError, one_line_errors
+from imagenet.common.errors import NonFiniteError, UserError, one_line_errors
 from imagenet.common.files import check_new, file_sha256, remove_leftovers
 from imagenet.common.modes import Mode
 from imagenet.common.options import (
@@ -65,6 +69,8 @@ from imagenet.common.program import run_program
 from imagenet.common.wordnet import is_same_class
 from imagenet.datasets.class_names import data_folders, find_class_names, first_class_names, keep_class_names
 from imagenet.datasets.decoding import RGB_CHANNELS
+from imagenet.datasets.real_labels import OPTION as REAL_LABELS
+from imagenet.datasets.real_labels import add_real_labels_args, read_real_labels, real_top1
 from imagenet.datasets.record_lists import count_listed_labels, read_listed_files
 from imagenet.datasets.records import index_path
 from imagenet.inference.analysis_files import Validation, add_analysis_args, check_analysis_folder, write_analysis
@@ -75,7 +81,9 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
+from imagenet.inference.comparison import ComparedNetwork, as_markdown, check_comparison_file, write_comparison
 from imagenet.inference.engines import (
+    AUTO,
     BFLOAT16,
     FLOAT32,
     MXNET,
@@ -100,11 +108,14 @@ from imagenet.inference.int8_network import int8_files, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
 from imagenet.inference.prediction import PredictionOptions, add_prediction_args, num_likeliest, predict
 from imagenet.inference.prediction_results import Origin, counted_results, saved_results
+from imagenet.inference.test_time_augmentation import FLIP, NONE, FlippingEngine, FlippingNetwork, add_tta_args
 from imagenet.input_pipeline.auto_augment import add_auto_augment_args
 from imagenet.input_pipeline.mxnet_backend import add_mxnet_data_args
 from imagenet.input_pipeline.transforms import EvaluationOptions, InputForm
 from imagenet.launcher import ranks
 from imagenet.launcher.worker_env import restart_with_bound_threads
+from imagenet.reporting.epoch_summary import describe_phase, epoch_summary
+from imagenet.reporting.mlflow_run import check_mlflow
 from imagenet.reporting.report_file import Report
 from imagenet.reporting.run_log import LogOptions, RunLog, add_log_args
 from imagenet.reporting.workspace import (
@@ -115,7 +126,7 @@ from imagenet.reporting.workspace import (
     only_run,
 )
 from imagenet.runtime import distributed, processor
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import mx, return_free_memory
 from imagenet.runtime.devices import add_device_args, check_gpus, choose_device, choose_dtype, local_devices
 from imagenet.runtime.seeds import draw_seed, seed_everything
 from imagenet.runtime.system_info import describe_environment, versions
@@ -149,7 +160,28 @@ from models import (
 # This build of MXNet counts with 32 bits.
 MOST_VALUES = 2**31 - 1
 # With the options of the network and of its input, they determine the results of --mode pred.
-COMPUTING_OPTIONS = ('device', 'dtype', 'amp', 'no_fuse', 'engine', 'inference_dtype', 'max_pixels')
+COMPUTING_OPTIONS = ('device', 'dtype', 'amp', 'no_fuse', 'engine', 'inference_dtype', 'tta', 'max_pixels')
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of many networks to validate.
+
+    Attributes:
+        load: the `LoadedNetwork`.
+        args: the resolved options; None if there is an error.
+        notes: lines for the log.
+        error: why it cannot be validated; '' if it can.
+    """
+
+    load: LoadedNetwork
+    args: Optional[Namespace] = None
+    notes: tuple = ()
+    error: str = ''
+
+    def reason(self, error):
+        """Return the message of an exception, without the name of the network."""
+        return str(error).replace(f'--load {self.load}: ', '', 1)
 
 
 def main():
@@ -161,14 +193,32 @@ def main():
         if args.device == 'cpu':
             # `runner` has already done this. A plain `python train.py` should be as fast.
             restart_with_bound_threads()
-        args, notes = resolve_args(args)
+        if args.mode is Mode.VAL and args.load is not None and args.load.is_pattern:
+            check, run = plan_comparison(args)
+        else:
+            check, run = plan_run(args)
         if args.check_only:
-            check_by_building(args)
+            check()
             return
         distributed.initialize(args.kv_store, args.device)
         with distributed.lost_process_errors():
-            run = run_reading if args.test_io else RUN[args.mode]
-            run(args, notes)
+            run()
+
+
+def plan_run(args):
+    """Return two functions: one finds the errors that only building reveals, the other one does what --mode says."""
+    args, notes = resolve_args(args)
+    run = run_reading if args.test_io else RUN[args.mode]
+    return partial(check_by_building, args), partial(run, args, notes)
+
+
+def plan_comparison(args):
+    """Return the two functions of `plan_run` for a pattern of networks to validate."""
+    candidates = resolve_candidates(args)
+    known = next(candidate for candidate in candidates if not candidate.error)
+    # A network that cannot be loaded is a row of the table.
+    check = partial(check_by_building, with_changes(known.args, load=None))
+    return check, partial(run_comparison, args, candidates)
 
 
 def parse_args(argv=None):
@@ -193,7 +243,9 @@ def parse_args(argv=None):
     add_quantization_args(parser)
     add_export_args(parser)
     add_prediction_args(parser)
+    add_tta_args(parser)
     add_analysis_args(parser)
+    add_real_labels_args(parser)
     add_log_args(parser)
     add_profiling_args(parser)
     parser.add_argument('--check-only', action='store_true', help='check the options and the files, then stop')
@@ -225,6 +277,8 @@ def resolve_args(args):
     check_fit_args(args)
     check_model(args.arch, args.num_layers, args.padding, args.image_shape)
     args = with_image_sizes(args, is_resize_given=given.data_val_resize is not None)
+    if args.mlflow is not None:
+        check_mlflow()
     check_file_names(args.workspace, {**log_files(args), '--model-prefix': args.model_prefix})
     for options in (ScheduleOptions, OptimizerOptions, LossOptions, MixingOptions, TransferOptions):
         pick(options, args)
@@ -249,9 +303,51 @@ def resolve_args(args):
             check_analysis_folder(args.analyze)
         if args.mode is Mode.VAL and args.output is not None:
             check_results_file(args.output)
+        if args.real_labels is not None:
+            right_classes(args.real_labels, validation_records(args), args.num_classes)
     elif args.num_classes is None:
         raise UserError(f'--load {args.load}: the number of classes is not in this file; set --num-classes')
     return args, [note for note in notes if note]
+
+
+def resolve_candidates(args):
+    """Resolve the options for each of the networks that the pattern of --load matches.
+
+    Returns:
+        A `Candidate` for each, in the order of their names; at least one can be validated.
+
+    Raises:
+        UserError: none can be validated, or an option has no meaning for several networks.
+    """
+    check_comparison_args(args)
+    candidates = []
+    for load in args.load.matching():
+        try:
+            candidates.append(Candidate(load, *resolve_args(with_changes(args, load=load, output=None))))
+        except UserError as error:
+            candidates.append(Candidate(load, error=Candidate(load).reason(error)))
+    check_some_left(args.load, [candidate.error for candidate in candidates])
+    return candidates
+
+
+def check_comparison_args(args):
+    """Raise `UserError` if an option has no meaning for several networks, or the table cannot be written."""
+    for option in ('analyze', 'profile'):
+        if getattr(args, option) is not None:
+            raise UserError(f'{option_name(option)}: works with one network, and --load {args.load} may match several')
+    if args.engine == AUTO and args.inference_dtype == BFLOAT16:
+        # MXNet's mixed precision changes what is exported, and cannot be ended.
+        raise UserError(f'--engine {AUTO} --inference-dtype {BFLOAT16}: works with one network; choose the engine')
+    if args.output is not None:
+        check_comparison_file(args.output)
+
+
+def check_some_left(pattern, errors):
+    """Raise `UserError` if there is no network, or an error for each."""
+    if not errors:
+        raise UserError(f'--load {pattern}: matches no file')
+    if all(errors):
+        raise UserError(f'--load {pattern}: none of {len(errors)} networks can be validated; the first: {errors[0]}')
 
 
 def complete_network(args):
@@ -428,12 +524,16 @@ def check_inference_args(args):
         check_engine_args(args)
     if args.inference_dtype != FLOAT32:
         check_inference_dtype(args)
+    if args.tta != NONE and (args.mode not in (Mode.VAL, Mode.PRED) or args.test_io):
+        raise UserError(f'--tta {args.tta}: works only with --mode val and pred, and without --test-io; leave it out')
     if args.mode is Mode.PRED:
         pick(PredictionOptions, args)
     if args.mode is Mode.VAL and args.output is not None:
         check_is_scored(args, '--output')
     if args.analyze is not None:
         check_is_scored(args, '--analyze')
+    if args.real_labels is not None:
+        check_is_scored(args, REAL_LABELS)
     if args.mode is Mode.EXPORT:
         check_export(output_prefix(args), args.format, args.arch, args.num_layers)
     if args.mode is Mode.CALIBRATE:
@@ -573,7 +673,7 @@ def run_training(args, notes):
         else:
             notes = [*notes, *notes_of_start(args)]
         args, log = begin(with_defaults(args, INPUT_DEFAULTS), notes, is_resumed=found is not None)
-        with open_stages(args, distributed) as (train_data, val_data):
+        with log, open_stages(args, distributed) as (train_data, val_data):
             net = build_model(args, local_devices(args.device, args.gpus))
             train(args, net, train_data, val_data, log, found)
 
@@ -603,10 +703,7 @@ def begin(args, notes, is_resumed=False):
     Returns:
         The options with their seed, and the `RunLog`.
     """
-    args = with_changes(args, seed=draw_seed() if args.seed is None else args.seed)
-    seed_everything(args.seed)
-    log = RunLog(pick(LogOptions, args), distributed.rank() == 0, is_resumed)
-    log.metrics('PARAMETER', {name: as_json(value) for name, value in vars(args).items()})
+    args, log = open_log(args, is_resumed)
     log.info(
         f'{args.mode} on {distributed.size()} x {len(local_devices(args.device, args.gpus))} {args.device}, '
         f'{model_name(args.arch, args.num_layers)}, {args.dtype}, batch size {args.batch_size}, seed {args.seed}'
@@ -615,6 +712,15 @@ def begin(args, notes, is_resumed=False):
         log.info(note)
     facts = {**versions(), **dataset_fingerprint(args)}
     distributed.check_ranks_agree(facts, 'all hosts need the same packages and data')
+    return args, log
+
+
+def open_log(args, is_resumed=False):
+    """Seed everything and open the logs. Return the options with their seed, and the `RunLog`."""
+    args = with_changes(args, seed=draw_seed() if args.seed is None else args.seed)
+    seed_everything(args.seed)
+    log = RunLog(pick(LogOptions, args), distributed.rank() == 0, is_resumed)
+    log.options({name: as_json(value) for name, value in vars(args).items()})
     return args, log
 
 
@@ -694,7 +800,7 @@ def run_reading(args, notes):
     """Run --test-io: read the data without a network."""
     args, notes = choose_file_names(args, notes, 'io')
     args, log = begin(args, notes)
-    with open_data(args, distributed) as (train_data, val_data):
+    with log, open_data(args, distributed) as (train_data, val_data):
         read_only(args, val_data if args.mode is Mode.VAL else train_data, log)
 
 
@@ -702,27 +808,97 @@ def run_validation(args, notes):
     """Run --mode val."""
     args, notes = choose_file_names(args, notes, args.mode)
     args, log = begin(args, notes)
-    engine, notes = build_engine(args, local_devices(args.device, args.gpus))
-    for note in notes:
-        log.info(note)
-    net = as_network(engine)
-    rows = None if args.output is None and args.analyze is None else ExampleRows(args.num_classes)
+    with log:
+        validate_network(args, log)
+
+
+def validate_network(args, log):
+    """Do what --mode val does with one network."""
+    net = open_network(args, log)
+    is_each_needed = any(option is not None for option in (args.output, args.analyze, args.real_labels))
+    rows, report = ExampleRows(args.num_classes) if is_each_needed else None, new_report(args)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
-        evaluate(args, net, val_data, log, new_report(args), profiler, rows)
+        evaluate(args, net, val_data, log, report, profiler, rows)
         results = None if rows is None else rows.gather(val_data.first_example)
     if results is not None:
         if distributed.rank() == 0:
-            write_examples(args, results, log)
+            use_results(args, results, log, report)
         # A rank that ended earlier would shut Horovod down meanwhile.
         distributed.barrier()
 
 
-def write_examples(args, results, log):
-    """Write what --mode val found for each example: --output and --analyze."""
-    names = class_names(args)
-    records = (
-        None if args.data_backend == 'synthetic' else (args.data_val, index_path(args.data_val, args.data_val_idx))
-    )
+def open_network(args, log):
+    """Return what computes the logits of --mode val; see `as_network`."""
+    engine, notes = build_engine(args, local_devices(args.device, args.gpus))
+    for note in notes:
+        log.info(note)
+    net = as_network(engine)
+    return FlippingNetwork(net, args.input_layout) if args.tta == FLIP else net
+
+
+def run_comparison(args, candidates):
+    """Run --mode val for each of many networks."""
+    args, notes = choose_file_names(args, [], args.mode)
+    args, log = open_log(args)
+    with log:
+        for note in notes:
+            log.info(note)
+        facts = {str(found.load): found.error or file_sha256(network_file(found.load)) for found in candidates}
+        distributed.check_ranks_agree({**versions(), **facts}, 'all hosts need the same packages and networks')
+        networks = compare_all(args, candidates, log)
+        check_some_left(args.load, [network.error for network in networks])
+        for line in as_markdown(networks).splitlines():
+            log.info(line)
+        if args.output is not None:
+            log.info(f'wrote {args.output}: {len(networks)} networks')
+
+
+def compare_all(args, candidates, log):
+    """Return a row of the table for each network. The file of --output has those that are done."""
+    networks = []
+    for number, candidate in enumerate(candidates):
+        log.info(f'network {number + 1}/{len(candidates)}: {candidate.load}')
+        found = compare(candidate, log)
+        networks.append(found)
+        log.info(found.error or describe_phase(found.metrics))
+        log.metrics((number,), {'network': found.path, **epoch_summary({'val': found.metrics})})
+        if args.output is not None and distributed.rank() == 0:
+            write_comparison(args.output, networks)
+        # A network and its graph refer to each other.
+        gc.collect()
+        return_free_memory()
+    return networks
+
+
+def compare(candidate, log):
+    """Validate the network of a `Candidate`. Return its row of the table, a `ComparedNetwork`."""
+    if candidate.error:
+        return ComparedNetwork(str(candidate.load), error=candidate.error)
+    args = candidate.args
+    for note in candidate.notes:
+        log.info(note)
+    about = str(candidate.load), model_name(args.arch, args.num_layers), 'x'.join(map(str, args.image_shape[1:]))
+    try:
+        net = open_network(args, log)
+    except UserError as error:
+        return ComparedNetwork(*about, error=candidate.reason(error))
+    rows = None if args.real_labels is None else ExampleRows(args.num_classes)
+    # An error of the data is one of every network: it ends the run.
+    with open_data(args, distributed) as (_, val_data):
+        try:
+            metrics = validate(args, net, val_data, log, rows=rows)
+        except NonFiniteError as error:
+            return ComparedNetwork(*about, error=candidate.reason(error))
+        if rows is not None:
+            metrics['real_top1'], _ = measure_real_top1(args, rows.gather(val_data.first_example))
+    return ComparedNetwork(*about, metrics)
+
+
+def use_results(args, results, log, report):
+    """Do with the result of each example what --real-labels, --output and --analyze ask for."""
+    names, records = class_names(args), validation_records(args)
+    if args.real_labels is not None:
+        add_real_top1(args, *measure_real_top1(args, results), log, report)
     if args.output is not None:
         write_results(args.output, results, names, records and read_listed_files(*records))
         log.info(f'wrote {args.output}: {len(results)} results')
@@ -730,6 +906,37 @@ def write_examples(args, results, log):
         validation = Validation(results, names, records, count_training_images(args))
         for note in write_analysis(args.analyze, validation):
             log.info(note)
+
+
+def measure_real_top1(args, results):
+    """Return the accuracy with the labels of --real-labels, and how many images count; see `real_top1`."""
+    accepted = right_classes(args.real_labels, validation_records(args), args.num_classes)
+    return real_top1(results.numbers, results.said, accepted)
+
+
+def add_real_top1(args, top1, images, log, report):
+    """Add the accuracy with reassessed labels to the log and the report."""
+    log.info(f'{REAL_LABELS}: top-1 {top1:.4f} of the {images} images that have a right class')
+    if images == 0:
+        return
+    log.metrics((), {'val.real_top1': top1})
+    # Each pass of --num-epochs finds the same.
+    for _ in range(args.num_epochs):
+        report.add('val', {'real_top1': top1})
+    report.save(args.workspace / args.report)
+
+
+def validation_records(args):
+    """Return the paths of the record file and its index; None for synthetic images."""
+    if args.data_backend == 'synthetic':
+        return None
+    return args.data_val, index_path(args.data_val, args.data_val_idx)
+
+
+@lru_cache(maxsize=1)
+def right_classes(path, records, num_classes):
+    """Return what `read_real_labels` does for record files, or None. Kept, because a check reads it first."""
+    return read_real_labels(path, records and read_listed_files(*records), num_classes)
 
 
 def count_training_images(args):
@@ -747,6 +954,12 @@ def run_calibration(args, notes):
     records = None if args.data_backend == 'synthetic' else calibration_records(args)
     evaluation = pick(EvaluationOptions, args)
     images = CalibrationImages(records, args.calib_images, evaluation, pick(InputForm, args), args.seed)
+    with log:
+        write_int8_network(args, images, evaluation, log)
+
+
+def write_int8_network(args, images, evaluation, log):
+    """Calibrate the network of --load with `CalibrationImages`, and write it."""
     reference, _ = build_inference_model(args, local_devices(args.device, args.gpus))
     with open_data(args, distributed) as (_, val_data):
         unfused = build_unfused(args)
@@ -779,6 +992,8 @@ def run_prediction(args, notes):
     options, names = pick(PredictionOptions, args), class_names(args)
     with closing(find_images(args.data_pred)) as images, prediction_results(args, images, names) as results:
         engine, engine_notes = build_engine(args, local_devices(args.device, args.gpus))
+        if args.tta == FLIP:
+            engine = FlippingEngine(engine)
         predict(engine, names, images, results, options, pick(EvaluationOptions, args))
     print_notes([*notes, *engine_notes])
 
@@ -800,13 +1015,17 @@ def prediction_origin(args, images, names):
     values = {**vars(pick(NetworkDescription, args)), **vars(pick(EvaluationOptions, args))}
     values.update({name: getattr(args, name) for name in COMPUTING_OPTIONS})
     options = {option_name(name): as_json(value) for name, value in values.items()}
-    network = args.load.path if args.load.int8_prefix is None else int8_files(args.load.int8_prefix)[-1]
     checksums = {
-        'file of --load': file_sha256(network),
+        'file of --load': file_sha256(network_file(args.load)),
         'list of images': images.checksum,
         'list of class names': sha256(json.dumps(names).encode()).hexdigest(),
     }
     return Origin(options, checksums)
+
+
+def network_file(load):
+    """Return the file of a `LoadedNetwork` that determines what it computes."""
+    return load.path if load.int8_prefix is None else int8_files(load.int8_prefix)[-1]
 
 
 def run_export(args, notes):

@@ -1,5 +1,6 @@
 """`--load`: what it names, and setting a network's parameters to those of any supported file."""
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from imagenet.checkpoints.parameters import (
 from imagenet.checkpoints.weight_file import read_weights
 from imagenet.common.errors import UserError
 
+WILDCARDS = '*?['
 INT8_FILE = re.compile(r'(.+-int8)(?:-symbol\.json|\.params|\.onnx|\.json)?')
 
 
@@ -42,6 +44,18 @@ class LoadedNetwork:
 
     def __str__(self):
         return str(self.path)
+
+    @property
+    def is_pattern(self):
+        """Whether the path is a pattern, as shells have them, and not the name of a file."""
+        return not set(str(self.path)).isdisjoint(WILDCARDS) and not self.path.exists()
+
+    def matching(self):
+        """Return the networks that the pattern matches, in the order of their names."""
+        pattern = str(self.path) if self.int8_prefix is None else f'{self.int8_prefix}.json'
+        networks = map(LoadedNetwork.of, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207, Path.glob takes no absolute ones
+        # An int8 network has several files.
+        return list({network.int8_prefix or network.path: network for network in networks}.values())
 
 
 def load_parameters(net, path, with_output=True):

@@ -29,7 +29,8 @@ def add_checkpoint_args(parser):
         '--load',
         type=LoadedNetwork.of,
         help='a file of weights to start from, to validate or to predict with: .params of this package, GluonCV or '
-        "MXNet's model zoo, .safetensors or .pth of timm or torchvision",
+        "MXNet's model zoo, .safetensors or .pth of timm or torchvision; --mode val also compares the networks that a "
+        "pattern in quotes matches, such as 'runs/*/model_best.params'",
     )
     group.add_argument(
         '--finetune',

@@ -1,13 +1,12 @@
 """The result of each validation example: computed on the devices, gathered from all processes, written as a table."""
 
 import csv
-import os
 from dataclasses import dataclass
 
 import numpy as np
 
 from imagenet.common.errors import UserError
-from imagenet.common.files import write_atomically
+from imagenet.common.files import has_writable_folder, write_atomically
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
 from imagenet.training.metrics import TOP_K
@@ -19,10 +18,9 @@ COLUMNS = ('record', 'file', 'label', 'label_name', 'class', 'class_name', 'prob
 
 def check_results_file(path):
     """Raise `UserError` if `write_results` could not write this file."""
-    folder = path.absolute().parent
     if path.suffix != '.csv':
         raise UserError(f'--output {path}: must be the name of a .csv file for --mode val')
-    if path.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+    if path.is_dir() or not has_writable_folder(path):
         raise UserError(f'--output {path}: is a folder, or its folder is missing or not writable')
 
 

@@ -31,8 +31,9 @@ def add_inference_args(parser):
         '--output',
         type=Path,
         help='file for the results of --mode pred, .csv or .json (default: only print them); a run that was stopped '
-        'resumes from FILE.partial. For --mode val, a .csv file for the result of each record (default: none). For '
-        '--mode calibrate and export, the start of the file names (default: the name of --load without its extension)',
+        'resumes from FILE.partial. For --mode val, a .csv file for the result of each record or, for many networks, a '
+        '.csv or .md file for the table (default: none). For --mode calibrate and export, the start of the file names '
+        '(default: the name of --load without its extension)',
     )
     return group
 

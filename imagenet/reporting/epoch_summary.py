@@ -83,12 +83,17 @@ def run_summary(metrics):
 
 def log_epoch(log, epoch, num_epochs, results):
     log.metrics((epoch,), epoch_summary(results), epoch + 1)
-    parts = [f'epoch {epoch + 1}/{num_epochs}']
-    for phase, values in results.items():
-        shown = [f'{values["total_ips"]:.1f} images/s']
-        if 'loss' in values:
-            shown = [f'loss {values["loss"]:.4f}', f'top-1 {values["top1"]:.4f}', f'top-5 {values["top5"]:.4f}', *shown]
-        if 'comm_share' in values:
-            shown.append(f'communication {100 * values["comm_share"]:.1f} % of a step')
-        parts.append(f'{phase}: {", ".join(shown)}')
-    log.info(' | '.join(parts))
+    phases = [f'{phase}: {describe_phase(values)}' for phase, values in results.items()]
+    log.info(' | '.join([f'epoch {epoch + 1}/{num_epochs}', *phases]))
+
+
+def describe_phase(values):
+    """Return the metrics of training or of a validation as part of a line."""
+    shown = [f'{values["total_ips"]:.1f} images/s']
+    if 'loss' in values:
+        shown = [f'loss {values["loss"]:.4f}', f'top-1 {values["top1"]:.4f}', f'top-5 {values["top5"]:.4f}', *shown]
+    if 'real_top1' in values:
+        shown.append(f'top-1 with reassessed labels {values["real_top1"]:.4f}')
+    if 'comm_share' in values:
+        shown.append(f'communication {100 * values["comm_share"]:.1f} % of a step')
+    return ', '.join(shown)

@@ -31,7 +31,7 @@ class Report:
             mean per example, `.total_ips` images per second over all devices, `.time` and `.latency_*` seconds, the
             latter per batch (mean and percentiles). `train.lr` is the learning rate at the end of the epoch,
             `train.comm_share` the share of a step spent averaging gradients, measured without overlap. `ema` is
-            validation with averaged parameters.
+            validation with averaged parameters, `val.real_top1` the accuracy with reassessed labels.
     """
 
     def __init__(self, model, ngpus, cmd, options=None, environment=None):

@@ -1,13 +1,10 @@
 """calibration.py: int8 graphs, and which layers need float32 most."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 
 import train
 from helpers.networks import random_arrays
-from imagenet.checkpoints.loading import LoadedNetwork
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
@@ -96,8 +93,6 @@ def test_comparison():
 
 @pytest.mark.parametrize(('mode', 'load'), [(Mode.CALIBRATE, 'net.params'), (Mode.VAL, 'net-int8')])
 def test_int8_on_a_gpu(mode, load):
-    args = Namespace(
-        mode=mode, device='gpu', gpus=(0,), load=LoadedNetwork.of(load), engine='mxnet', inference_dtype='float32'
-    )
+    args = train.parse_args(['--mode', mode, '--load', load, '--device', 'gpu'])
     with pytest.raises(UserError, match='add --device cpu'):
         train.check_inference_args(args)
