@@ -15,9 +15,8 @@ from imagenet.reporting.report_file import VALIDATED, Report, describe_best
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx, return_free_memory
 from imagenet.runtime.seeds import derive_seed
-from imagenet.training.losses import make_cross_entropy
 from imagenet.training.lr_schedule import ScheduleOptions, get_schedule
-from imagenet.training.metrics import Sums, epoch_metrics, make_batch_statistics
+from imagenet.training.metrics import Sums, epoch_metrics, make_scorer
 from imagenet.training.profiler import Profiler
 from imagenet.training.resolution_schedule import stage_at
 from imagenet.training.step import StepOptions, TrainingStep
@@ -353,9 +352,7 @@ def validate(args, net, data, log, stop=None, profiler=None, rows=None):
         NonFiniteError: the loss is NaN or infinite.
     """
     data.reset(epoch=0)
-    cross_entropy, statistics = make_cross_entropy(), make_batch_statistics(args.num_classes)
-    cross_entropy.hybridize()
-    statistics.hybridize()
+    scorer = make_scorer(args.num_classes, on_host=args.device == 'cpu')
     steps = min(len(data), args.benchmark_iters or len(data))
     # Rank 0 has the largest shard, and all ranks check for signals as often as it does.
     most_steps = int(distributed.allreduce_sum([steps if distributed.rank() == 0 else 0])[0])
@@ -365,7 +362,7 @@ def validate(args, net, data, log, stop=None, profiler=None, rows=None):
         for step in range(most_steps):
             if step < steps:
                 batch_size = data.batch_size
-                latencies.append(score(args, net, next(batches), batch_size, cross_entropy, statistics, sums, rows))
+                latencies.append(score(args, net, next(batches), batch_size, scorer, sums, rows))
                 bar.update()
                 if profiler is not None:
                     profiler.step()
@@ -379,7 +376,7 @@ def validate(args, net, data, log, stop=None, profiler=None, rows=None):
     return metrics
 
 
-def score(args, net, batches, batch_size, cross_entropy, statistics, sums, rows=None):
+def score(args, net, batches, batch_size, scorer, sums, rows=None):
     """Score one batch per device and add the results to `sums` and `rows`. Return the latency in seconds."""
     ready = time.perf_counter()
     pushed = []
@@ -389,11 +386,11 @@ def score(args, net, batches, batch_size, cross_entropy, statistics, sums, rows=
             continue
         labels = batch.label[0][:counted]
         logits = net(batch.data[0])[:counted]
-        pushed.append((statistics(cross_entropy(logits, labels), logits, labels), counted))
+        pushed.append((scorer(logits, labels), counted))
         if rows is not None:
             rows.push(logits, labels)
-    for result, counted in pushed:
-        sums.add(result.asnumpy(), counted, args.num_classes)
+    for wait, counted in pushed:
+        sums.add(wait(), counted, args.num_classes)
     if rows is not None:
         rows.fetch()
     return time.perf_counter() - ready

@@ -193,7 +193,7 @@ def main():
         if args.device == 'cpu':
             # `runner` has already done this. A plain `python train.py` should be as fast.
             restart_with_bound_threads()
-        if args.mode is Mode.VAL and args.load is not None and args.load.is_pattern:
+        if args.mode is Mode.VAL and not args.test_io and args.load is not None and args.load.is_pattern:
             check, run = plan_comparison(args)
         else:
             check, run = plan_run(args)
@@ -816,7 +816,10 @@ def validate_network(args, log):
     """Do what --mode val does with one network."""
     net = open_network(args, log)
     is_each_needed = any(option is not None for option in (args.output, args.analyze, args.real_labels))
-    rows, report = ExampleRows(args.num_classes) if is_each_needed else None, new_report(args)
+    rows, report = (
+        ExampleRows(args.num_classes, on_host=args.device == 'cpu') if is_each_needed else None,
+        new_report(args),
+    )
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, report, profiler, rows)
         results = None if rows is None else rows.gather(val_data.first_example)
@@ -825,6 +828,10 @@ def validate_network(args, log):
             use_results(args, results, log, report)
         # A rank that ended earlier would shut Horovod down meanwhile.
         distributed.barrier()
+
+
+def new_rows(args):
+    return ExampleRows(args.num_classes, on_host=args.device == 'cpu')
 
 
 def open_network(args, log):
@@ -882,7 +889,7 @@ def compare(candidate, log):
         net = open_network(args, log)
     except UserError as error:
         return ComparedNetwork(*about, error=candidate.reason(error))
-    rows = None if args.real_labels is None else ExampleRows(args.num_classes)
+    rows = None if args.real_labels is None else new_rows(args)
     # An error of the data is one of every network: it ends the run.
     with open_data(args, distributed) as (_, val_data):
         try:

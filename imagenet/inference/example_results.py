@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import has_writable_folder, write_atomically
 from imagenet.runtime import distributed
 from imagenet.runtime.compat import mx
-from imagenet.training.metrics import TOP_K
+from imagenet.training.metrics import TOP_K, ranks_of_labels
 
 # Of a probability. The last bits of float32 depend on how images are grouped into batches; these rarely do.
 DIGITS = 4
@@ -55,7 +56,7 @@ def make_example_rows(num_classes):
 
     Its inputs are logits `(N, num_classes)` and class indices `(N,)`. Its output is float32 `(N, 4)`: the label, the
     likeliest class, its probability, and the rank of the right class. Of equal logits, it prefers the same as
-    `make_batch_statistics`, so that both count the same hits.
+    `make_batch_statistics`, so that both count the same hits, as `rows_on_host` does for `score_on_host`.
     """
     top_k = min(TOP_K, num_classes)
 
@@ -73,21 +74,33 @@ def make_example_rows(num_classes):
     return mx.gluon.nn.HybridLambda(compute)
 
 
-class ExampleRows:
-    """Collects the rows of the examples that this process validates, in their order."""
+def rows_on_host(logits, labels):
+    """Return the rows of `make_example_rows` for MXNet's arrays, computed by NumPy."""
+    logits, labels = logits.asnumpy(), labels.asnumpy().astype(np.int64)
+    probabilities = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    return np.stack([labels, logits.argmax(axis=1), probabilities, ranks_of_labels(logits, labels)], axis=1)
 
-    def __init__(self, num_classes):
-        self._compute = make_example_rows(num_classes)
-        self._compute.hybridize()
+
+class ExampleRows:
+    """Collects the rows of the examples that this process validates, in their order.
+
+    Args:
+        on_host: whether NumPy computes them; see `make_scorer`.
+    """
+
+    def __init__(self, num_classes, on_host):
+        block = make_example_rows(num_classes)
+        block.hybridize()
+        self._start = partial(partial, rows_on_host) if on_host else lambda *arrays: block(*arrays).asnumpy
         self._pending, self._fetched = [], [np.empty((0, 4), dtype=np.float32)]
 
     def push(self, logits, labels):
         """Start to compute the rows of a batch."""
-        self._pending.append(self._compute(logits, labels))
+        self._pending.append(self._start(logits, labels))
 
     def fetch(self):
         """Wait for the rows of all batches that were pushed."""
-        self._fetched += [rows.asnumpy() for rows in self._pending]
+        self._fetched += [wait() for wait in self._pending]
         self._pending = []
 
     def gather(self, first_example):

@@ -7,23 +7,25 @@ import pytest
 
 from imagenet.inference.example_results import ExampleRows, write_results
 from imagenet.runtime.compat import mx
-from imagenet.training.metrics import make_batch_statistics
+from imagenet.training.metrics import make_scorer
 
 
-def collect(batches, num_classes, first_example=0):
-    rows = ExampleRows(num_classes)
+def collect(batches, num_classes, first_example=0, on_host=True):
+    rows = ExampleRows(num_classes, on_host)
     for logits, labels in batches:
         rows.push(mx.nd.array(logits), mx.nd.array(labels))
         rows.fetch()
     return rows.gather(first_example)
 
 
+@pytest.mark.parametrize('on_host', [False, True])
 @pytest.mark.parametrize('num_classes', [3, 10, 1000])
-def test_rows(num_classes):
+def test_rows(num_classes, on_host):
     random = np.random.RandomState(0)
     logits = random.standard_normal((50, num_classes)).astype(np.float32) * 3
     labels = random.randint(0, num_classes, 50)
-    found = collect([(logits[:32], labels[:32]), (logits[32:], labels[32:])], num_classes, first_example=7)
+    batches = [(logits[:32], labels[:32]), (logits[32:], labels[32:])]
+    found = collect(batches, num_classes, first_example=7, on_host=on_host)
     exponentials = np.exp(logits.astype(np.float64))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     order = np.argsort(-logits, axis=1)
@@ -34,13 +36,13 @@ def test_rows(num_classes):
     assert np.allclose(found.probabilities, probabilities.max(axis=1), atol=0.51e-4)
 
 
-def test_equal_logits_count_as_in_the_report():
-    """Which of several equal logits comes first is topk's choice; large ones neither overflow nor hide it."""
+@pytest.mark.parametrize('on_host', [False, True])
+def test_equal_logits_count_as_in_the_report(on_host):
+    """On a GPU, which of several equal logits comes first is topk's choice; large ones neither overflow nor hide it."""
     logits = np.repeat([[200, 200, 0, 200, 0, 0, 0, 0]], 8, axis=0)
     labels = np.arange(8)
-    found = collect([(logits, labels)], 8)
-    statistics = make_batch_statistics(8)
-    _, top1, top5, _ = statistics(mx.nd.zeros(8), mx.nd.array(logits), mx.nd.array(labels)).asnumpy()
+    found = collect([(logits, labels)], 8, on_host=on_host)
+    _, top1, top5, _ = make_scorer(8, on_host)(mx.nd.array(logits), mx.nd.array(labels))()
     assert (found.ranks == 1).sum() == found.is_right.sum() == top1 == 1
     assert (found.ranks <= 5).sum() == top5 == 5
     assert found.probabilities.tolist() == [0.3333] * 8

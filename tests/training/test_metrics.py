@@ -9,7 +9,7 @@ from tqdm import tqdm
 from imagenet.checkpoints.manifest import TrainingProgress
 from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.runtime.compat import mx
-from imagenet.training.metrics import Sums, latency_summary, make_batch_statistics, means
+from imagenet.training.metrics import Sums, latency_summary, make_batch_statistics, make_scorer, means
 from imagenet.training.timing import StepMeter
 
 
@@ -25,6 +25,26 @@ def test_top_k_equals_numpy():
     top1 = (order[:, 0] == labels).sum()
     top5 = (order[:, :5] == labels[:, None]).sum()
     np.testing.assert_array_equal(count(logits, labels, 30), [sum(range(200)), top1, top5, labels.max()])
+
+
+@pytest.mark.parametrize('num_classes', [2, 30])
+def test_host_computes_what_the_device_does(num_classes):
+    random = np.random.RandomState(3)
+    logits = mx.nd.array(100 * random.randn(200, num_classes))
+    labels = mx.nd.array(random.randint(0, num_classes, 200))
+    on_device, on_host = (make_scorer(num_classes, on_host)(logits, labels)() for on_host in (False, True))
+    np.testing.assert_allclose(on_host, on_device, rtol=1e-5)
+
+
+def test_host_reveals_a_label_without_a_class():
+    numbers = make_scorer(3, True)(mx.nd.array([[1, 0, 0]]), mx.nd.array([7]))()
+    assert numbers[3] == 7
+
+
+def test_lower_class_of_equal_ones_comes_first():
+    """An int8 network has few different logits."""
+    logits, labels = mx.nd.ones((7, 7)), mx.nd.arange(7)
+    assert make_scorer(7, True)(logits, labels)()[1:3].tolist() == [1, 5]
 
 
 def test_fewer_classes_than_five():
