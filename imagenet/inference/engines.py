@@ -22,7 +22,7 @@ from imagenet.inference.model_cache import cached
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.inference.onnxruntime_engine import OnnxRuntimeEngine
 from imagenet.inference.openvino_engine import OpenVinoEngine
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import mx, view_of
 from imagenet.runtime.threads import computing_threads, run_on_all_cores
 
 MXNET = 'mxnet'
@@ -185,5 +185,5 @@ class EngineNetwork:
         self._engine = engine
 
     def __call__(self, images):
-        logits = self._engine.start(images.asnumpy())()
+        logits = self._engine.start(view_of(images))()
         return mx.nd.from_numpy(np.ascontiguousarray(logits))

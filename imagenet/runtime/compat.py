@@ -17,6 +17,8 @@ import warnings
 from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
+
 from imagenet.common.errors import UserError
 from imagenet.runtime import cuda, processor
 from imagenet.runtime.late_operators import late_operators
@@ -107,6 +109,25 @@ def memory_of(array):
     address = ctypes.c_void_p()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
     return address
+
+
+def view_of(array):
+    """Return an array on the CPU as a NumPy array that shares its memory, for reading until the array changes."""
+    return np.from_dlpack(_Shared(array))
+
+
+class _Shared:
+    """An array in the form that `np.from_dlpack` takes, which is newer than MXNet's own functions."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **_):
+        return self._array.to_dlpack_for_read()
+
+    def __dlpack_device__(self):
+        # DLPack's number for the CPU.
+        return 1, 0
 
 
 def return_free_memory():
