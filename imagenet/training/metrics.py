@@ -58,8 +58,8 @@ def make_scorer(num_classes, on_host):
     the four numbers of `make_batch_statistics`, with cross-entropy as the loss.
 
     Args:
-        on_host: whether NumPy computes them. On a CPU, that takes 0.1 ms for a single image, and MXNet's operators 1.5
-            ms: each of them wakes OpenMP's threads.
+        on_host: whether NumPy computes them. On a CPU, that takes 0.1 ms for a single image, and MXNet's operators 0.2
+            to 1.5 ms.
     """
     if on_host:
         return lambda logits, labels: partial(score_on_host, logits, labels)
