@@ -81,7 +81,8 @@ from imagenet.inference.calibration import (
     calibrate,
     write_int8,
 )
-from imagenet.inference.comparison import ComparedNetwork, as_markdown, check_comparison_file, write_comparison
+from imagenet.inference.comparison import FORMATS as COMPARISON_FORMATS
+from imagenet.inference.comparison import ComparedNetwork, as_markdown, write_comparison
 from imagenet.inference.engines import (
     AUTO,
     BFLOAT16,
@@ -93,7 +94,7 @@ from imagenet.inference.engines import (
     check_installed,
     installed_engines,
 )
-from imagenet.inference.example_results import ExampleRows, check_results_file, write_results
+from imagenet.inference.example_results import ExampleRows, check_table_file, write_results
 from imagenet.inference.export import (
     NotExportableError,
     add_export_args,
@@ -302,7 +303,7 @@ def resolve_args(args):
             make_folder(args.analyze, '--analyze')
             check_analysis_folder(args.analyze)
         if args.mode is Mode.VAL and args.output is not None:
-            check_results_file(args.output)
+            check_table_file(args.output, ('.csv',), '--mode val')
         if args.real_labels is not None:
             right_classes(args.real_labels, validation_records(args), args.num_classes)
     elif args.num_classes is None:
@@ -339,7 +340,7 @@ def check_comparison_args(args):
         # MXNet's mixed precision changes what is exported, and cannot be ended.
         raise UserError(f'--engine {AUTO} --inference-dtype {BFLOAT16}: works with one network; choose the engine')
     if args.output is not None:
-        check_comparison_file(args.output)
+        check_table_file(args.output, COMPARISON_FORMATS, 'several networks')
 
 
 def check_some_left(pattern, errors):
@@ -816,10 +817,7 @@ def validate_network(args, log):
     """Do what --mode val does with one network."""
     net = open_network(args, log)
     is_each_needed = any(option is not None for option in (args.output, args.analyze, args.real_labels))
-    rows, report = (
-        ExampleRows(args.num_classes, on_host=args.device == 'cpu') if is_each_needed else None,
-        new_report(args),
-    )
+    rows, report = new_rows(args) if is_each_needed else None, new_report(args)
     with open_data(args, distributed) as (_, val_data), new_profiler(args, log) as profiler:
         evaluate(args, net, val_data, log, report, profiler, rows)
         results = None if rows is None else rows.gather(val_data.first_example)

@@ -53,7 +53,8 @@ class LoadedNetwork:
     def matching(self):
         """Return the networks that the pattern matches, in the order of their names."""
         pattern = str(self.path) if self.int8_prefix is None else f'{self.int8_prefix}.json'
-        networks = map(LoadedNetwork.of, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207, Path.glob takes no absolute ones
+        paths = glob.glob(pattern, recursive=True)  # noqa: PTH207, Path.glob takes no absolute ones
+        networks = map(LoadedNetwork.of, sorted(paths))
         # An int8 network has several files.
         return list({network.int8_prefix or network.path: network for network in networks}.values())
 

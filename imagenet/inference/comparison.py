@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from imagenet.common.errors import UserError
-from imagenet.common.files import has_writable_folder, write_atomically
+from imagenet.common.files import write_atomically
 from imagenet.common.text import printable
 from imagenet.inference.example_results import write_csv
 
@@ -30,14 +29,6 @@ class ComparedNetwork:
     image_size: str = ''
     metrics: dict = field(default_factory=dict)
     error: str = ''
-
-
-def check_comparison_file(path):
-    """Raise `UserError` if `write_comparison` could not write this file."""
-    if path.suffix not in FORMATS:
-        raise UserError(f'--output {path}: must be the name of a {" or ".join(FORMATS)} file for several networks')
-    if path.is_dir() or not has_writable_folder(path):
-        raise UserError(f'--output {path}: is a folder, or its folder is missing or not writable')
 
 
 def write_comparison(path, networks):

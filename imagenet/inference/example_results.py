@@ -17,10 +17,10 @@ DIGITS = 4
 COLUMNS = ('record', 'file', 'label', 'label_name', 'class', 'class_name', 'probability', 'rank')
 
 
-def check_results_file(path):
-    """Raise `UserError` if `write_results` could not write this file."""
-    if path.suffix != '.csv':
-        raise UserError(f'--output {path}: must be the name of a .csv file for --mode val')
+def check_table_file(path, formats, purpose):
+    """Raise `UserError` if this file could not be written, or its name does not end with one of the formats."""
+    if path.suffix not in formats:
+        raise UserError(f'--output {path}: must be the name of a {" or ".join(formats)} file for {purpose}')
     if path.is_dir() or not has_writable_folder(path):
         raise UserError(f'--output {path}: is a folder, or its folder is missing or not writable')
 

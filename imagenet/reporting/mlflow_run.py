@@ -15,8 +15,6 @@ from imagenet.common.text import printable, shortened
 
 LOCAL_FILES = 'mlruns'
 EXPERIMENT = 'imagenet-mxnet'
-# In the workspace: the run that a resumed one continues.
-RUN_FILE = 'mlflow_run.json'
 # By default, a run would wait for minutes for a server that does not answer.
 PATIENCE = {'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '2', 'MLFLOW_HTTP_REQUEST_TIMEOUT': '10', 'GIT_PYTHON_REFRESH': 'quiet'}
 # What a server accepts.
@@ -42,21 +40,21 @@ def check_mlflow():
 
 
 class MLflowRun:
-    """A run in MLflow. A resumed run continues the one that its workspace names.
+    """A run in MLflow. A resumed run continues the one that its file names.
 
     A server may go away during training. That is one line in the log, and the run continues without MLflow.
 
     Args:
         uri: MLflow's tracking URI, or a folder.
-        workspace: the folder of the run.
-        is_resumed: whether to continue the workspace's run.
+        path: the file in the run's workspace that names the run.
+        is_resumed: whether to continue that run.
         announce: a function that is called with a line if MLflow fails.
 
     Raises:
         UserError: MLflow does not work from the start.
     """
 
-    def __init__(self, uri, workspace, is_resumed, announce):
+    def __init__(self, uri, path, is_resumed, announce):
         check_mlflow()
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
@@ -66,15 +64,15 @@ class MLflowRun:
         self._announce, self._has_ended, self._has_options = announce, False, False
         try:
             self._client = MlflowClient(tracking_uri=uri)
-            self._id = self._find_run(workspace / RUN_FILE, uri) if is_resumed else None
+            self._id = self._find_run(path, uri) if is_resumed else None
             if self._id is None:
-                self._id = self._create_run(workspace, uri)
+                self._id = self._create_run(path, uri)
         except Exception as error:
             # MLflow raises exceptions of any library that it uses.
             raise UserError(f'--mlflow {uri}: {_reason(error)}') from None
 
     def _find_run(self, path, uri):
-        """Return the identifier of the run in the workspace's file, which continues; None if there is none."""
+        """Return the identifier of the run in the file, which continues; None if there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -87,13 +85,13 @@ class MLflowRun:
         self._has_options = True
         return known['run_id']
 
-    def _create_run(self, workspace, uri):
+    def _create_run(self, path, uri):
         name = os.environ.get('MLFLOW_EXPERIMENT_NAME') or EXPERIMENT
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        run_name = os.environ.get('MLFLOW_RUN_NAME') or workspace.resolve().name
+        run_name = os.environ.get('MLFLOW_RUN_NAME') or path.resolve().parent.name
         run_id = self._client.create_run(experiment_id, run_name=run_name).info.run_id
-        write_json(workspace / RUN_FILE, {'uri': uri, 'run_id': run_id})
+        write_json(path, {'uri': uri, 'run_id': run_id})
         return run_id
 
     def log_options(self, options):

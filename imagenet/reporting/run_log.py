@@ -103,7 +103,9 @@ class RunLog:
             self._lines = DLLoggerFile(options.workspace / options.dllogger_log, 'a' if is_resumed else 'w')
             self._board = TensorBoardFile(options.tensorboard) if options.tensorboard else None
             if options.mlflow:
-                self._mlflow = MLflowRun(options.mlflow, options.workspace, is_resumed, self.info)
+                # Named after the log, so that a validation does not replace the file of a training run.
+                path = options.workspace / f'{options.log}.mlflow.json'
+                self._mlflow = MLflowRun(options.mlflow, path, is_resumed, self.info)
             for metric, unit in METRIC_UNITS.items():
                 self._lines.metadata(metric, {'unit': unit})
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from imagenet.common.errors import UserError
-from imagenet.inference.comparison import ComparedNetwork, check_comparison_file, write_comparison
+from imagenet.inference.comparison import FORMATS, ComparedNetwork, write_comparison
+from imagenet.inference.example_results import check_table_file
 
 
 def validated(path, top1, **metrics):
@@ -58,4 +59,4 @@ def test_files_that_cannot_be_written(tmp_path):
         ('folder.csv', 'is a folder'),
     ):
         with pytest.raises(UserError, match=message):
-            check_comparison_file(Path(tmp_path / name))
+            check_table_file(Path(tmp_path / name), FORMATS, 'several networks')

@@ -31,6 +31,12 @@ def test_training_that_is_stopped(small_data, start, tmp_path):
     points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, 'epoch/val.accuracy')}
     assert [points[1], points[2]] == metrics['val.top1']
     assert client.get_metric_history(run.info.run_id, 'train.lr')
+    # A validation in the workspace is another run, and leaves the file of the training run alone.
+    named = (tmp_path / 'log.log.mlflow.json').read_bytes()
+    load = ('--load', tmp_path / 'model_best.params', '--mode', 'val', '--mlflow', tmp_path / 'mlruns')
+    succeed_here('./runner', *SMALL, *load, '--data-root', small_data, '--workspace', tmp_path)
+    assert (tmp_path / 'log.log.mlflow.json').read_bytes() == named
+    assert len(runs_in(tmp_path / 'mlruns')[1]) == 2
 
 
 def test_failed_run(small_data, tmp_path):

@@ -15,9 +15,9 @@ def uri(tmp_path):
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def path(tmp_path):
     (tmp_path / 'run').mkdir()
-    return tmp_path / 'run'
+    return tmp_path / 'run' / 'log.log.mlflow.json'
 
 
 def runs_in(uri):
@@ -25,8 +25,8 @@ def runs_in(uri):
     return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
 
 
-def test_curves_options_and_end(uri, workspace):
-    run = MLflowRun(uri, workspace, False, pytest.fail)
+def test_curves_options_and_end(uri, path):
+    run = MLflowRun(uri, path, False, pytest.fail)
     run.log_options({'lr': 0.1, 'betas': [0.9, 0.999], 'load': None, **{f'option_{n}': 'x' * 9999 for n in range(150)}})
     run.log(3, {'epoch/val.accuracy': 0.5})
     (found,) = runs_in(uri)
@@ -41,12 +41,12 @@ def test_curves_options_and_end(uri, workspace):
     assert runs_in(uri)[0].info.status == 'KILLED'
 
 
-def test_resumed_run_continues(uri, workspace):
-    first = MLflowRun(uri, workspace, False, pytest.fail)
+def test_resumed_run_continues(uri, path):
+    first = MLflowRun(uri, path, False, pytest.fail)
     first.log_options({'lr': 0.1})
     first.log(1, {'loss': 2.0})
     first.end('KILLED')
-    second = MLflowRun(uri, workspace, True, pytest.fail)
+    second = MLflowRun(uri, path, True, pytest.fail)
     # MLflow refuses to replace a parameter.
     second.log_options({'lr': 0.2})
     second.log(2, {'loss': 1.0})
@@ -58,20 +58,20 @@ def test_resumed_run_continues(uri, workspace):
     second.end('FINISHED')
 
 
-def test_resumed_run_that_cannot_continue_is_a_new_one(uri, workspace, tmp_path):
-    MLflowRun(uri, workspace, False, pytest.fail).end('FINISHED')
+def test_resumed_run_that_cannot_continue_is_a_new_one(uri, path, tmp_path):
+    MLflowRun(uri, path, False, pytest.fail).end('FINISHED')
     other = str(tmp_path / 'other')
-    MLflowRun(other, workspace, True, pytest.fail).end('FINISHED')
+    MLflowRun(other, path, True, pytest.fail).end('FINISHED')
     assert len(runs_in(other)) == 1
     for content in ('', '[]', '{"uri": "x"}', '{"uri": "' + other + '", "run_id": "0123"}'):
-        (workspace / 'mlflow_run.json').write_text(content)
-        MLflowRun(other, workspace, True, pytest.fail).end('FINISHED')
+        path.write_text(content)
+        MLflowRun(other, path, True, pytest.fail).end('FINISHED')
     assert len(runs_in(other)) == 5
 
 
-def test_server_that_goes_away(uri, workspace):
+def test_server_that_goes_away(uri, path):
     said = []
-    run = MLflowRun(uri, workspace, False, said.append)
+    run = MLflowRun(uri, path, False, said.append)
     shutil.rmtree(uri)
     for step in range(3):
         run.log(step, {'loss': 1.0})
@@ -81,10 +81,10 @@ def test_server_that_goes_away(uri, workspace):
 
 
 @pytest.mark.parametrize('uri', ['http://127.0.0.1:9', 'unknown://x', 'FILE/mlruns'])
-def test_where_mlflow_cannot_be(uri, workspace, monkeypatch):
+def test_where_mlflow_cannot_be(uri, path, monkeypatch):
     monkeypatch.setenv('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '0')
-    (workspace / 'file').touch()
-    uri = uri.replace('FILE', str(workspace / 'file'))
+    (path.parent / 'file').touch()
+    uri = uri.replace('FILE', str(path.parent / 'file'))
     with pytest.raises(UserError, match=f'^--mlflow {uri}: .') as found:
-        MLflowRun(uri, workspace, False, pytest.fail)
+        MLflowRun(uri, path, False, pytest.fail)
     assert '\n' not in str(found.value)
