@@ -31,7 +31,7 @@ from imagenet.inference.int8_network import int8_files
 from imagenet.inference.onnx_quantization import OnnxQuantizer
 from imagenet.input_pipeline.transforms import as_network_input, evaluation_images
 from imagenet.runtime import processor
-from imagenet.runtime.compat import load_quantization, mx
+from imagenet.runtime.compat import as_numpy, load_quantization, mx
 from imagenet.runtime.seeds import derive_seed
 from imagenet.runtime.threads import computing_threads
 
@@ -339,7 +339,7 @@ def predicted_classes(net, data, most_steps, log, name):
     with log.progress(steps, f'validation in {name}') as bar:
         for (batch,) in itertools.islice(data, steps):
             counted = data.batch_size - batch.pad
-            found.append(net(batch.data[0]).asnumpy()[:counted].argmax(axis=1))
+            found.append(as_numpy(net(batch.data[0]))[:counted].argmax(axis=1))
             labels.append(batch.label[0].asnumpy()[:counted].astype(int))
             bar.update()
     return np.concatenate(found), np.concatenate(labels)

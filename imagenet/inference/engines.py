@@ -23,7 +23,7 @@ from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.inference.onnxruntime_engine import OnnxRuntimeEngine
 from imagenet.inference.openvino_engine import OpenVinoEngine
 from imagenet.runtime.compat import mx, view_of
-from imagenet.runtime.threads import computing_threads, run_on_all_cores
+from imagenet.runtime.threads import computing_threads
 
 MXNET = 'mxnet'
 AUTO = 'auto'
@@ -130,8 +130,6 @@ def open_engine(name, exported, dtype=FLOAT32):
     Raises:
         UserError: the logits differ from the plain network's.
     """
-    # The engine's threads inherit the cores of the calling one, which OpenMP may have bound to a single core.
-    run_on_all_cores()
     threads = computing_threads()
     engine = ENGINES[name](exported.model, threads, dtype)
     found = f'{engine.version}, threads: {threads}'
@@ -174,16 +172,15 @@ def open_fastest(open_own, export, batch_size, dtype=FLOAT32):
 
 
 def as_network(engine):
-    """Return an engine as a network, whose images and logits are MXNet's arrays."""
+    """Return an engine as a network, whose images are MXNet's arrays, and its logits MXNet's or NumPy's."""
     return engine.net if isinstance(engine, MXNetEngine) else EngineNetwork(engine)
 
 
 class EngineNetwork:
-    """An engine in place of an MXNet network: images and logits are MXNet's arrays on the CPU."""
+    """An engine in place of a network: images are MXNet's arrays on the CPU, and logits NumPy's."""
 
     def __init__(self, engine):
         self._engine = engine
 
     def __call__(self, images):
-        logits = self._engine.start(view_of(images))()
-        return mx.nd.from_numpy(np.ascontiguousarray(logits))
+        return self._engine.start(view_of(images))()

@@ -9,7 +9,7 @@ import numpy as np
 from imagenet.common.errors import UserError
 from imagenet.common.files import has_writable_folder, write_atomically
 from imagenet.runtime import distributed
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import as_numpy, mx, view_of
 from imagenet.training.metrics import TOP_K, ranks_of_labels
 
 # Of a probability. The last bits of float32 depend on how images are grouped into batches; these rarely do.
@@ -76,7 +76,7 @@ def make_example_rows(num_classes):
 
 def rows_on_host(logits, labels):
     """Return the rows of `make_example_rows` for MXNet's arrays, computed by NumPy."""
-    logits, labels = logits.asnumpy(), labels.asnumpy().astype(np.int64)
+    logits, labels = as_numpy(logits), view_of(labels).astype(np.int64)
     probabilities = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     return np.stack([labels, logits.argmax(axis=1), probabilities, ranks_of_labels(logits, labels)], axis=1)
 

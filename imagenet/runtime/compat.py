@@ -113,21 +113,26 @@ def memory_of(array):
 
 def view_of(array):
     """Return an array on the CPU as a NumPy array that shares its memory, for reading until the array changes."""
-    return np.from_dlpack(_Shared(array))
+    array.wait_to_read()
+    return np.asarray(_Shared(array))
+
+
+def as_numpy(array):
+    """Return an array on the CPU, MXNet's or NumPy's, as NumPy's, without a copy; see `view_of`."""
+    return array if isinstance(array, np.ndarray) else view_of(array)
 
 
 class _Shared:
-    """An array in the form that `np.from_dlpack` takes, which is newer than MXNet's own functions."""
+    """The memory of an array in the form that NumPy takes. DLPack would make it read-only, which OpenVINO refuses."""
 
     def __init__(self, array):
         self._array = array
-
-    def __dlpack__(self, **_):
-        return self._array.to_dlpack_for_read()
-
-    def __dlpack_device__(self):
-        # DLPack's number for the CPU.
-        return 1, 0
+        self.__array_interface__ = {
+            'version': 3,
+            'shape': array.shape,
+            'typestr': np.dtype(array.dtype).str,
+            'data': (memory_of(array).value, False),
+        }
 
 
 def return_free_memory():

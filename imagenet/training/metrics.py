@@ -6,7 +6,7 @@ import numpy as np
 
 from imagenet.common.errors import NonFiniteError, UserError
 from imagenet.runtime import distributed
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import as_numpy, mx, view_of
 from imagenet.training.losses import make_cross_entropy
 
 
@@ -71,7 +71,7 @@ def make_scorer(num_classes, on_host):
 
 def score_on_host(logits, labels):
     """Return what `make_scorer` describes, float64 `(4,)`."""
-    logits, labels = logits.asnumpy(), labels.asnumpy().astype(np.int64)
+    logits, labels = as_numpy(logits), view_of(labels).astype(np.int64)
     ranks, shifted = ranks_of_labels(logits, labels), logits - logits.max(axis=1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(axis=1)) - label_logits(shifted, labels)
     return np.array([loss.sum(dtype=np.float64), (ranks == 1).sum(), (ranks <= TOP_K).sum(), labels.max()])
@@ -91,7 +91,7 @@ def ranks_of_labels(logits, labels):
 
 def label_logits(logits, labels):
     # `Sums` refuses a label that the network has no class for.
-    return np.take_along_axis(logits, np.minimum(labels, logits.shape[1] - 1)[:, np.newaxis], axis=1)[:, 0]
+    return logits[np.arange(len(labels)), np.minimum(labels, logits.shape[1] - 1)]
 
 
 class Sums:

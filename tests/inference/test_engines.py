@@ -1,6 +1,8 @@
 """engines.py: each engine computes every network, or says in one line why not."""
 
 import importlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from imagenet.inference.fused_graph import relative_difference
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.input_pipeline.transforms import InputForm
 from imagenet.runtime import processor
-from imagenet.runtime.compat import mx
+from imagenet.runtime.compat import as_numpy, mx
+from imagenet.runtime.threads import OWN_CORES, run_on_all_cores
 
 SIZE = 64
 
@@ -69,6 +72,40 @@ def test_batches_are_computed_in_the_background(engine):
         assert relative_difference(logits, net(mx.nd.array(images)).asnumpy()) < 1e-4
 
 
+@pytest.mark.parametrize('engine', ENGINES)
+def test_threads_run_on_all_cores(engine, monkeypatch):
+    """OpenMP may bind the main thread to a core before the engine is opened, or before another batch size."""
+    monkeypatch.setenv('OMP_NUM_THREADS', str(len(OWN_CORES)))
+    network, before = exported(random_network()), threads()
+    try:
+        os.sched_setaffinity(0, {min(OWN_CORES)})
+        opened, _ = open_engine(engine, network)
+        os.sched_setaffinity(0, {min(OWN_CORES)})
+        opened.start(random_images(9))()
+        started = threads() - before
+        assert all(os.sched_getaffinity(thread) == set(OWN_CORES) for thread in started)
+    finally:
+        run_on_all_cores()
+    assert started or len(OWN_CORES) == 1
+
+
+def threads():
+    return {int(entry.name) for entry in Path('/proc/self/task').iterdir()}
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_images_in_any_memory(engine):
+    net = random_network()
+    opened, _ = open_engine(engine, exported(net))
+    images = random_images(3)
+    expected = opened.start(images)()
+    read_only = images.copy()
+    read_only.flags.writeable = False
+    strided = np.ascontiguousarray(images[..., ::-1])[..., ::-1]
+    for same in (read_only, strided):
+        np.testing.assert_array_equal(opened.start(same)(), expected)
+
+
 def test_bfloat16():
     net = random_network()
     opened, _ = open_engine('openvino', exported(net), 'bfloat16')
@@ -86,8 +123,8 @@ def test_engine_in_place_of_a_network():
     opened, _ = open_engine('onnxruntime', exported(net))
     images = mx.nd.array(random_images(3))
     logits = EngineNetwork(opened)(images)
-    assert isinstance(logits, mx.nd.NDArray)
-    assert relative_difference(logits.asnumpy(), net(images).asnumpy()) < 1e-4
+    assert isinstance(logits, np.ndarray)
+    assert relative_difference(logits, net(images).asnumpy()) < 1e-4
 
 
 def mxnet_engine(net):
@@ -102,7 +139,7 @@ def test_fastest_engine(monkeypatch):
     assert notes[0].startswith('--engine auto: ')
     assert all(f'{name} ' in notes[0] for name in ('mxnet', *ENGINES))
     images = mx.nd.array(random_images(3))
-    assert relative_difference(as_network(engine)(images).asnumpy(), net(images).asnumpy()) < 1e-4
+    assert relative_difference(as_numpy(as_network(engine)(images)), net(images).asnumpy()) < 1e-4
 
 
 def test_engine_that_differs_is_not_chosen(monkeypatch):
