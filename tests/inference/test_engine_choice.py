@@ -41,6 +41,29 @@ def test_time_is_limited(per_image):
     assert time.perf_counter() - start < 1 + per_image + 0.2
 
 
+def test_engine_that_disturbs_the_next_one():
+    """The threads of an engine may wait actively for some time after a batch."""
+    awake_until = [0.0]
+
+    class Disturbing(Waiting):
+        def start(self, images):
+            wait = super().start(images)
+
+            def disturb():
+                wait()
+                awake_until[0] = time.perf_counter() + 0.03
+
+            return disturb
+
+    class Disturbed(Waiting):
+        def start(self, images):
+            wait, is_slow = super().start(images), time.perf_counter() < awake_until[0]
+            return lambda: time.sleep(0.02 * is_slow) or wait()
+
+    engines = {'disturbing': Disturbing(0.01), 'disturbed': Disturbed(0.006)}
+    assert choose_fastest(engines, IMAGES, 1)[0] == 'disturbed'
+
+
 def test_batches_that_take_too_long_are_smaller():
     size, seconds = measure({name: Waiting(per_image=0.01) for name in 'ab'}, IMAGES, 256, most_seconds=1)
     assert 2 <= size <= 25
