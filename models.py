@@ -12,7 +12,7 @@ if __name__ == '__main__':
     start_program('mxnet', 'cv2', 'tabulate', 'psutil')
 
 import inspect
-from functools import partial
+from functools import lru_cache, partial
 
 from imagenet.architectures.padding import PADDINGS
 from imagenet.architectures.registry import (
@@ -50,7 +50,7 @@ from imagenet.inference.engines import (
     open_engine,
     open_fastest,
 )
-from imagenet.inference.fused_graph import example_images, fuse
+from imagenet.inference.fused_graph import PlainNetwork, example_images, fuse
 from imagenet.inference.int8_network import load_int8, read_int8_model
 from imagenet.inference.metadata import NetworkDescription
 from imagenet.inference.mxnet_engine import MXNetEngine
@@ -315,8 +315,16 @@ def build_unfused(args):
     return _with_values(get_model(**{**model_options(args), **unfused}), args, [mx.cpu()])
 
 
-def build_inference_model(args, devices):
+def plain_network(args):
+    """Return the `PlainNetwork` of the options."""
+    return PlainNetwork(build_unfused(args), example_images(args.image_shape, args.input_layout))
+
+
+def build_inference_model(args, devices, get_plain=None):
     """Return the network of `--mode val` and `pred`: int8 if `--load` names one, else fused if possible.
+
+    Args:
+        get_plain: a function that returns the `PlainNetwork`, if others need it, too.
 
     Returns:
         The network, and a line for the log or None.
@@ -331,7 +339,7 @@ def build_inference_model(args, devices):
         # MXNet's mixed precision leaves to float32 what needs it.
         args = with_changes(args, amp=True)
     if args.device == 'cpu' and len(devices) == 1 and not (args.no_fuse or args.amp):
-        net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
+        net, note = fuse(get_plain() if get_plain is not None else plain_network(args))
     return net or build_model(args, devices), note
 
 
@@ -341,26 +349,26 @@ def build_engine(args, devices):
     Raises:
         UserError: `--load` does not fit the options, or the engine cannot compute the network.
     """
+    get_plain = lru_cache(maxsize=None)(partial(plain_network, args))
+    open_own = partial(_mxnet_engine, args, devices, get_plain)
     if args.engine == MXNET:
-        return _mxnet_engine(args, devices)
+        return open_own()
     if args.load is not None and args.load.int8_prefix is not None:
         export = partial(_read_int8, args)
     else:
-        export = partial(_export, args)
+        export = partial(_export, args, get_plain)
     if args.engine == AUTO:
-        open_own, batch_size = partial(_mxnet_engine, args, devices), args.batch_size // distributed.size()
-        return open_fastest(open_own, export, batch_size, args.inference_dtype)
+        return open_fastest(open_own, export, args.batch_size // distributed.size(), args.inference_dtype)
     return open_engine(args.engine, export(), args.inference_dtype)
 
 
-def _mxnet_engine(args, devices):
-    net, note = build_inference_model(args, devices)
+def _mxnet_engine(args, devices, get_plain):
+    net, note = build_inference_model(args, devices, get_plain)
     return MXNetEngine(net, pick(InputForm, args), devices[0]), [note] if note else []
 
 
-def _export(args):
-    images = example_images(args.image_shape, args.input_layout).asnumpy()
-    return export_for_engines(build_unfused(args), images, engine_key(args), f'--engine {args.engine}')
+def _export(args, get_plain):
+    return export_for_engines(get_plain(), engine_key(args), f'--engine {args.engine}')
 
 
 def _read_int8(args):

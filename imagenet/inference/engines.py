@@ -9,6 +9,7 @@ The engines other than MXNet run the ONNX file of export.py. Their logits are co
 import importlib
 import importlib.util
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Optional
 
@@ -22,8 +23,8 @@ from imagenet.inference.model_cache import cached
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.inference.onnxruntime_engine import OnnxRuntimeEngine
 from imagenet.inference.openvino_engine import OpenVinoEngine
-from imagenet.runtime.compat import mx, view_of
-from imagenet.runtime.threads import computing_threads
+from imagenet.runtime.compat import view_of
+from imagenet.runtime.threads import computing_threads, run_on_all_cores
 
 MXNET = 'mxnet'
 AUTO = 'auto'
@@ -43,7 +44,7 @@ def add_engine_args(parser):
         choices=ENGINE_NAMES,
         default=MXNET,
         help='what computes --mode val and pred on a CPU; auto: the fastest that is installed, measured at the start '
-        'for two seconds; those other than mxnet need scripts/setup.sh --engines (default: %(default)s)',
+        'for at most two seconds; those other than mxnet need scripts/setup.sh --engines (default: %(default)s)',
     )
     group.add_argument(
         '--inference-dtype',
@@ -95,22 +96,19 @@ class Exported:
     notes: list
 
 
-def export_for_engines(net, images, key, option):
+def export_for_engines(plain, key, option):
     """Return the `Exported` network, from the cache if it is there.
 
     Args:
-        net: the float32 network on the CPU, with separate operators, for images `(N, 3, H, W)`.
-        images: some images.
+        plain: a `PlainNetwork` for images `(N, 3, H, W)`.
         key: everything that determines the exported network; see `model_cache.cached`.
         option: the option that needs it, named in messages.
 
     Raises:
         UserError: the network cannot be exported, or its file in the cache was changed.
     """
-    # This also initializes what the exporter needs.
-    logits = net(mx.nd.array(images)).asnumpy()
-    model, note = cached(key, lambda: onnx_model(net, images.shape[1:], option))
-    return Exported(model, images, logits, [note] if note else [])
+    model, note = cached(key, lambda: onnx_model(plain.net, plain.images.shape[1:], option))
+    return Exported(model, plain.images.asnumpy(), plain.logits, [note] if note else [])
 
 
 def check_dtype(name, dtype):
@@ -130,6 +128,9 @@ def open_engine(name, exported, dtype=FLOAT32):
     Raises:
         UserError: the logits differ from the plain network's.
     """
+    # Threads inherit the cores of the one that starts them, and OpenVINO's library computes with as many as the main
+    # thread has when it is loaded. OpenMP may have bound that to one.
+    run_on_all_cores()
     threads = computing_threads()
     engine = ENGINES[name](exported.model, threads, dtype)
     found = f'{engine.version}, threads: {threads}'
@@ -158,13 +159,18 @@ def open_fastest(open_own, export, batch_size, dtype=FLOAT32):
         exported = export() if candidates else None
     except NotExportableError as error:
         exported, reason = None, str(error)
-    own, own_notes = open_own()
     if exported is None:
+        own, own_notes = open_own()
         return own, [reason, *own_notes]
-    start, engines, notes = time.perf_counter(), {MXNET: own}, {MXNET: own_notes}
-    for name in candidates:
+    run_on_all_cores()
+    with ThreadPoolExecutor(len(candidates)) as pool:
+        opening = {name: pool.submit(open_engine, name, exported, dtype) for name in candidates}
+        own, own_notes = open_own()
+        start = time.perf_counter()
+    engines, notes = {MXNET: own}, {MXNET: own_notes}
+    for name, opened in opening.items():
         try:
-            engines[name], notes[name] = open_engine(name, exported, dtype)
+            engines[name], notes[name] = opened.result()
         except UserError as error:
             notes[MXNET].append(str(error))
     chosen, line = choose_fastest(engines, exported.images, batch_size, time.perf_counter() - start)

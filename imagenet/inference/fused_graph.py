@@ -38,21 +38,33 @@ def add_inference_args(parser):
     return group
 
 
-def fuse(net, images):
-    """Return a network on the CPU as a fused graph, if its logits agree with the plain network's.
+class PlainNetwork:
+    """A float32 network on the CPU with separate operators, from which other networks are made.
 
     Args:
-        net: the float32 network, built with separate operators.
-        images: some images in the network's input form, used to compare logits.
+        net: the network, also an attribute.
+        images: some images in its input form, also an attribute.
+
+    Attributes:
+        logits: its logits for the images, with which those of the other networks are compared.
+    """
+
+    def __init__(self, net, images):
+        self.net = net
+        self.images = images
+        self.logits = net(images).asnumpy()
+
+
+def fuse(plain):
+    """Return a `PlainNetwork` as a fused graph, if its logits agree.
 
     Returns:
         (network, None), or (None, a line that explains why it is not fused).
     """
-    expected = net(images).asnumpy()
-    symbol, arrays = inference_graph(net, images.shape)
+    symbol, arrays = inference_graph(plain.net, plain.images.shape)
     fused = network_of(with_swish_operators(symbol).get_backend_symbol('MKLDNN'), arrays)
     for _ in range(CHECKED_CALLS):
-        difference = relative_difference(fused(images).asnumpy(), expected)
+        difference = relative_difference(fused(plain.images).asnumpy(), plain.logits)
     if not difference < TOLERANCE:
         return None, f'the fused graph changes the logits by {difference:.2g} of their norm: using the plain network'
     return fused, None

@@ -24,7 +24,7 @@ class SizedNetwork:
         """Return the compiled network and its batch, whose first images are these, `(N, 3, H, W)`."""
         count = len(images)
         if not self._size / 2 < count <= self._size:
-            # The threads of the compiled network inherit the cores of this one, which OpenMP may have bound to one.
+            # The threads of the compiled network inherit the cores of this one.
             run_on_all_cores()
             # Two at a time would need twice the memory.
             self._compiled, self._size = None, count

@@ -75,3 +75,14 @@ def test_no_time_at_all():
     found, line = choose_fastest(engines, IMAGES, 8, seconds_before=100)
     assert found == 'first'
     assert 'a single image takes too long' in line
+
+
+def test_first_batch_of_an_engine_may_take_long():
+    class Preparing(Waiting):
+        def start(self, images):
+            if not self.sizes:
+                time.sleep(1.2)
+            return super().start(images)
+
+    engines = {'preparing': Preparing(0.01), 'ready': Waiting(0.002)}
+    assert choose_fastest(engines, IMAGES, 1)[0] == 'ready'

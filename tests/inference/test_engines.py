@@ -21,7 +21,7 @@ from imagenet.inference.engines import (
     open_fastest,
 )
 from imagenet.inference.export import NotExportableError, onnx_model
-from imagenet.inference.fused_graph import relative_difference
+from imagenet.inference.fused_graph import PlainNetwork, relative_difference
 from imagenet.inference.mxnet_engine import MXNetEngine
 from imagenet.input_pipeline.transforms import InputForm
 from imagenet.runtime import processor
@@ -42,7 +42,7 @@ def random_images(count, seed=0):
 
 
 def exported(net, key=None):
-    return export_for_engines(net, random_images(2), key, '--engine')
+    return export_for_engines(PlainNetwork(net, mx.nd.array(random_images(2))), key, '--engine')
 
 
 @pytest.mark.parametrize(('arch', 'num_layers'), NETWORKS)

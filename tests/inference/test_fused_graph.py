@@ -10,15 +10,9 @@ from helpers.networks import random_arrays
 from imagenet.checkpoints.parameters import canonical_arrays, set_canonical, write_arrays
 from imagenet.common.options import with_changes, with_defaults
 from imagenet.inference import fused_graph
-from imagenet.inference.fused_graph import (
-    example_images,
-    fuse,
-    inference_graph,
-    relative_difference,
-    with_swish_operators,
-)
+from imagenet.inference.fused_graph import fuse, inference_graph, relative_difference, with_swish_operators
 from imagenet.runtime.compat import mx
-from models import allocate, build_unfused, get_model, model_options
+from models import allocate, get_model, model_options, plain_network
 from train import parse_args
 
 BLOCKS_OF_B0 = 16
@@ -64,11 +58,11 @@ def test_fused_graph_computes_the_same(tmp_path, changes):
     path = tmp_path / 'net.params'
     plain = saved_network(path, **changes)
     args = options(path, **changes)
-    example = example_images(args.image_shape, args.input_layout)
-    net, note = fuse(build_unfused(args), example)
+    unfused = plain_network(args)
+    net, note = fuse(unfused)
     assert note is None
     for batch_size in (1, 7, 3):
-        images = mx.nd.random.normal(shape=(batch_size, *example.shape[1:]))
+        images = mx.nd.random.normal(shape=(batch_size, *unfused.images.shape[1:]))
         logits = net(images)
         assert relative_difference(logits.asnumpy(), plain(images).asnumpy()) < 1e-4
         # Other operators can use the result.
@@ -80,8 +74,7 @@ def test_fused_graph_that_computes_something_else_is_not_used(tmp_path, monkeypa
     path = tmp_path / 'net.params'
     saved_network(path)
     monkeypatch.setattr(fused_graph, 'TOLERANCE', 0)
-    args = options(path)
-    net, note = fuse(build_unfused(args), example_images(args.image_shape, args.input_layout))
+    net, note = fuse(plain_network(options(path)))
     assert net is None
     assert 'using the plain network' in note
 
