@@ -5,7 +5,8 @@
 
 Makes a folder of JPEGs of 500x375 at quality 95 and classifies them with ResNet-50 at 224 px on the CPU. Alternates, in
 one process with bound threads, between decoding all of them without a network, classifying decoded images, and
-`prediction.classify` as the program calls it. The ratio is that of the last to the slower of the first two. An int8
+`prediction.classify` as the program calls it. The ratio is that of the last to the slower of the first two. Since both
+use all cores, the limit is the speed at which an image takes the sum of its times for decoding and computing. An int8
 network (`--load`, see `--mode calibrate`) leaves less time for decoding.
 """
 
@@ -95,16 +96,17 @@ def main():
         cv2.setNumThreads(0)
         engine, _ = build_engine(args, local_devices(args.device, args.gpus))
         paths = write_photographs(Path(folder), chosen.images)
-        ratios = []
+        ratios, reached = [], []
         for turn in range(chosen.rounds):
             decode, compute, both = measure(engine, paths, args)
             ratios.append(both / min(decode, compute))
+            reached.append(both * (1 / decode + 1 / compute))
             print(
                 f'round {turn + 1}: decoding {decode:.1f}, computing {compute:.1f}, both {both:.1f} images/s, '
-                f'ratio {ratios[-1]:.3f}',
+                f'ratio {ratios[-1]:.3f}, of the limit {reached[-1]:.3f}',
                 flush=True,
             )
-    print(f'median ratio {statistics.median(ratios):.3f}')
+    print(f'median ratio {statistics.median(ratios):.3f}, of the limit {statistics.median(reached):.3f}')
 
 
 if __name__ == '__main__':
