@@ -75,7 +75,7 @@ def make_example_rows(num_classes):
 
 
 def rows_on_host(logits, labels):
-    """Return the rows of `make_example_rows` for MXNet's arrays, computed by NumPy."""
+    """Return the rows of `make_example_rows`, computed by NumPy. Logits are MXNet's or NumPy's, labels MXNet's."""
     logits, labels = as_numpy(logits), view_of(labels).astype(np.int64)
     probabilities = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     return np.stack([labels, logits.argmax(axis=1), probabilities, ranks_of_labels(logits, labels)], axis=1)

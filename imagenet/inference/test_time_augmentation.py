@@ -21,7 +21,7 @@ class FlippingNetwork:
     """A network that averages the logits of each image and of its mirror image.
 
     Args:
-        net: a network, whose images and logits are MXNet's arrays.
+        net: a network, or an engine in place of one; see `as_network` in engines.py.
         input_layout: 'NCHW' or 'NHWC'.
     """
 

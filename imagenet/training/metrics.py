@@ -54,8 +54,8 @@ def make_batch_statistics(num_classes):
 def make_scorer(num_classes, on_host):
     """Return a function that starts to compute what a validation batch adds to an epoch's sums.
 
-    It takes logits `(N, num_classes)` and class indices `(N,)`, MXNet's arrays, and returns a function that waits for
-    the four numbers of `make_batch_statistics`, with cross-entropy as the loss.
+    It takes logits `(N, num_classes)` and class indices `(N,)`, MXNet's arrays; on the host, logits may be NumPy's. It
+    returns a function that waits for the four numbers of `make_batch_statistics`, with cross-entropy as the loss.
 
     Args:
         on_host: whether NumPy computes them. On a CPU, that takes 0.1 ms for a single image, and MXNet's operators 0.2
