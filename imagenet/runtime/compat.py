@@ -112,14 +112,17 @@ def memory_of(array):
 
 
 def view_of(array):
-    """Return an array on the CPU as a NumPy array that shares its memory, for reading until the array changes."""
+    """Return an array on the CPU as a NumPy array that shares its memory, for reading until the array changes.
+
+    Not for what an operator of oneDNN returns: MXNet would lay that out again in place, while the network may use it.
+    """
     array.wait_to_read()
     return np.asarray(_Shared(array))
 
 
 def as_numpy(array):
-    """Return an array on the CPU, MXNet's or NumPy's, as NumPy's, without a copy; see `view_of`."""
-    return array if isinstance(array, np.ndarray) else view_of(array)
+    """Return an array, MXNet's or NumPy's, as NumPy's."""
+    return array if isinstance(array, np.ndarray) else array.asnumpy()
 
 
 class _Shared:
