@@ -2,7 +2,7 @@
 
 A file is named by the SHA-256 of everything that determines its content, and begins with the SHA-256 of the rest, so
 that a file that was changed or damaged is never run. Files are written atomically and by one process at a time, so any
-number of processes can use the cache.
+number of processes can use the cache. What was not used for longest is removed if the folder gets too large.
 """
 
 import fcntl
@@ -17,6 +17,8 @@ from imagenet.common.files import write_atomically
 
 SUFFIX = '.onnx.cached'
 DIGITS = hashlib.sha256().digest_size * 2
+# Fifty networks of the size of ResNet-50.
+MOST_BYTES = 5_000_000_000
 
 
 def cache_folder():
@@ -42,10 +44,12 @@ def cached(key, make):
         return make(), None
     path = cache_folder() / f'{_sha256(json.dumps(key, sort_keys=True).encode())}{SUFFIX}'
     try:
-        return _checked(path.read_bytes(), path), None
+        stored = path.read_bytes()
     except OSError:
         content = make()
-    return content, _keep(content, path)
+        return content, _keep(content, path)
+    _mark_as_used(path)
+    return _checked(stored, path), None
 
 
 def _sha256(content):
@@ -65,10 +69,27 @@ def _keep(content, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(path.parent):
             write_atomically(path, lambda temporary: temporary.write_bytes(_sha256(content).encode() + content))
+            _remove_least_recently_used(path)
     except (OSError, UserError) as error:
         reason = str(error) if isinstance(error, UserError) else f'{path.parent}: {error.strerror}'
         return f'the exported network is not kept for the next run: {reason}'
     return None
+
+
+def _mark_as_used(path):
+    # A cache that may only be read is never trimmed either.
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _remove_least_recently_used(kept):
+    """Remove other files until the folder of this one has at most `MOST_BYTES`."""
+    others = [path for path in kept.parent.iterdir() if path != kept]
+    total = kept.stat().st_size
+    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        total += path.stat().st_size
+        if total > MOST_BYTES:
+            path.unlink()
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """model_cache.py: exported networks that are kept between runs."""
 
 import multiprocessing
+import os
 import resource
 
 import pytest
 
 from imagenet.common.errors import UserError
+from imagenet.inference import model_cache
 from imagenet.inference.model_cache import cache_folder, cached
 
 CONTENT = bytes(range(256)) * 1000
@@ -62,6 +64,28 @@ def test_shortened_file(folder):
     path.write_bytes(path.read_bytes()[:10])
     with pytest.raises(UserError, match='changed or damaged'):
         cached(KEY, make)
+
+
+def test_what_was_not_used_for_longest_is_removed(folder, monkeypatch):
+    monkeypatch.setattr(model_cache, 'MOST_BYTES', 3 * len(CONTENT))
+    keys = [{'checkpoint': number} for number in range(3)]
+    for key in keys[:2]:
+        cached(key, make)
+    for hour, path in enumerate(sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
+        os.utime(path, (hour * 3600, hour * 3600))
+    cached(keys[0], make_nothing)
+    cached(keys[2], make)
+    assert len(list(folder.iterdir())) == 2
+    cached(keys[0], make_nothing)
+    cached(keys[2], make_nothing)
+
+
+def test_network_larger_than_the_cache(folder, monkeypatch):
+    monkeypatch.setattr(model_cache, 'MOST_BYTES', len(CONTENT) // 2)
+    cached({'checkpoint': 1}, make)
+    cached(KEY, make)
+    assert cached(KEY, make_nothing) == (CONTENT, None)
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_cache_that_cannot_be_made(tmp_path):
