@@ -72,11 +72,8 @@ def describe_error(error):
         return None, INTERRUPTED_EXIT_CODE
     if isinstance(error, BrokenPipeError):
         return None, BROKEN_PIPE_EXIT_CODE
-    library = LIBRARIES.get(type(error).__module__.split('.')[0])
-    lines = str(error).split('Stack trace')[0].strip().splitlines()
-    reason = lines[-1].strip() if lines else type(error).__name__
-    is_of_library = library is not None or isinstance(error, (OSError, RuntimeError))
-    if isinstance(error, MemoryError) or (is_of_library and any(words in str(error) for words in OUT_OF_MEMORY)):
+    library, reason = _library(error), reason_of(error)
+    if is_out_of_memory(error):
         return f'out of memory ({reason}); use a smaller batch (-b) or fewer workers', FAILED_EXIT_CODE
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename}: {error.strerror}', USER_ERROR_EXIT_CODE
@@ -85,6 +82,24 @@ def describe_error(error):
     if library is not None or isinstance(error, RecursionError):
         return f'{library or "Python"} failed: {reason}; {TRACEBACK_VARIABLE}=1 shows where', FAILED_EXIT_CODE
     return None
+
+
+def reason_of(error):
+    """Return the line of an exception's message that says what is wrong: for the libraries here, the last one."""
+    lines = str(error).split('Stack trace')[0].strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def is_out_of_memory(error):
+    """Return whether an exception, of Python or of a library, says that memory is used up."""
+    if isinstance(error, MemoryError):
+        return True
+    is_of_library = _library(error) is not None or isinstance(error, (OSError, RuntimeError))
+    return is_of_library and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _library(error):
+    return LIBRARIES.get(type(error).__module__.split('.')[0])
 
 
 @contextmanager

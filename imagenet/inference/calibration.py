@@ -25,7 +25,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256, write_atomically, write_json
 from imagenet.common.options import integer, number
 from imagenet.datasets.records import RecordFile
-from imagenet.inference.engines import ENGINES, MXNET, EngineNetwork, installed_engines
+from imagenet.inference.engines import MXNET, EngineNetwork, OneLineErrors, installed_engines
 from imagenet.inference.fused_graph import inference_graph, network_of, relative_difference
 from imagenet.inference.int8_network import int8_files
 from imagenet.inference.onnx_quantization import OnnxQuantizer
@@ -202,7 +202,7 @@ class Validation:
         """Return the same of an int8 ONNX file, by installed engine, with the engine's version."""
         qualities = {}
         for name in installed_engines():
-            engine = ENGINES[name](model, computing_threads())
+            engine = OneLineErrors(name, model, computing_threads())
             quality = self.compare(EngineNetwork(engine), f'int8 with {engine.version}')
             qualities[name] = {**quality, 'version': engine.version}
         return qualities

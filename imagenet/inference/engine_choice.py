@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from imagenet.common.errors import UserError
 from imagenet.runtime import distributed
 
 MOST_SECONDS = 1.25
@@ -29,22 +30,38 @@ def choose_fastest(engines, images, batch_size, seconds_before=0.0):
         seconds_before: the time that it took to open the engines.
     """
     most_seconds = max(LEAST_SECONDS, min(MOST_SECONDS, MOST_SECONDS_IN_ALL - seconds_before))
-    measured = measure(engines, images, batch_size, most_seconds)
-    if measured is None:
-        found, line = next(iter(engines)), f'a single image takes too long to compare them in {most_seconds:.1f} s'
-    else:
-        size, seconds = measured
-        found = min(seconds, key=seconds.get)
+    size, seconds, failures = measure(engines, images, batch_size, most_seconds)
+    found = fastest_on_all_ranks({name: value / size for name, value in seconds.items()})
+    if seconds:
         times = ', '.join(f'{name} {1000 * value:.1f} ms' for name, value in seconds.items())
-        line = f'measured with batches of {size}: {times}'
-    (found,) = distributed.broadcast_json([found])
-    return found, f'--engine auto: {found} ({line})'
+        lines = [f'measured with batches of {size}: {times}', *failures]
+        if found != min(seconds, key=seconds.get):
+            lines.append('other processes have other engines or times')
+    else:
+        lines = [f'a single image takes too long to compare them in {most_seconds:.1f} s']
+    found = found or next(iter(engines))
+    return found, f'--engine auto: {found} ({"; ".join(lines)})'
+
+
+def fastest_on_all_ranks(seconds):
+    """Return the engine that takes the least time on the ranks together, the same on all of them.
+
+    Args:
+        seconds: the time per image by engine, as measured on this rank. Hosts may have other engines.
+
+    Returns:
+        The engine's name, or None if there is none that all ranks have measured.
+    """
+    by_rank = distributed.gather_json(seconds)
+    common = [name for name in by_rank[0] if all(name in others for others in by_rank)]
+    return min(common, key=lambda name: sum(others[name] for others in by_rank), default=None)
 
 
 def measure(engines, images, batch_size, most_seconds):
-    """Return the size of the measured batches, and the shortest time for one by engine; None if there is no time.
+    """Return the size of the measured batches, the shortest time for one by engine, and messages of those that fail.
 
-    All engines take turns, so that a change of the machine's pace affects all of them.
+    If there is no time, there is none for any engine. All take turns, so that a change of the machine's pace affects
+    all of them.
     """
     first = next(iter(engines.values()))
     # The first call prepares the engine, which may take longer than all else.
@@ -54,19 +71,23 @@ def measure(engines, images, batch_size, most_seconds):
     # A batch takes hardly more time per image than a single one, and the other engines about as much.
     size = min(batch_size, int((end - time.perf_counter()) / ((PREPARATION + LEAST_IN_A_ROW) * len(engines) * single)))
     if size < 1:
-        return None
+        return 1, {}, []
     batch = np.resize(images, (size, *images.shape[1:]))
 
-    for engine in engines.values():
-        seconds_for(engine, batch)
-    shortest = dict.fromkeys(engines, math.inf)
+    shortest, failures = {}, []
+    for name, engine in engines.items():
+        try:
+            seconds_for(engine, batch)
+            shortest[name] = math.inf
+        except UserError as error:
+            failures.append(str(error))
     while True:
         start = time.perf_counter()
-        for name, engine in engines.items():
-            shortest[name] = min(shortest[name], shortest_seconds_for(engine, batch))
+        for name in shortest:
+            shortest[name] = min(shortest[name], shortest_seconds_for(engines[name], batch))
         now = time.perf_counter()
         if now + (now - start) > end:
-            return size, shortest
+            return size, shortest, failures
 
 
 def shortest_seconds_for(engine, batch):

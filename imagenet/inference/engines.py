@@ -10,13 +10,15 @@ import importlib
 import importlib.util
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Optional
 
 import numpy as np
 
-from imagenet.common.errors import UserError
-from imagenet.inference.engine_choice import choose_fastest
+from imagenet.common.errors import UserError, is_out_of_memory, reason_of
+from imagenet.inference.engine_choice import choose_fastest, fastest_on_all_ranks
 from imagenet.inference.export import NotExportableError, onnx_model
 from imagenet.inference.fused_graph import TOLERANCE, relative_difference
 from imagenet.inference.model_cache import cached
@@ -118,6 +120,41 @@ def check_dtype(name, dtype):
         raise UserError(f'--inference-dtype {dtype}: --engine {name} does not have it on a CPU; use one of {others}')
 
 
+class OneLineErrors:
+    """One of `ENGINES` whose library's errors, of many types, become `UserError`s.
+
+    Args:
+        name: of the engine.
+        model: the bytes of its ONNX file.
+
+    Attributes:
+        version: the library's name and version.
+    """
+
+    def __init__(self, name, model, threads, dtype=FLOAT32):
+        self._name = name
+        with self._one_line():
+            self._engine = ENGINES[name](model, threads, dtype)
+        self.version = self._engine.version
+
+    def start(self, images):
+        with self._one_line():
+            return partial(self._wait, self._engine.start(images))
+
+    def _wait(self, wait):
+        with self._one_line():
+            return wait()
+
+    @contextmanager
+    def _one_line(self):
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise UserError(f'--engine {self._name}: fails ({reason_of(error)}); use --engine {MXNET}') from error
+
+
 def open_engine(name, exported, dtype=FLOAT32):
     """Return an engine that computes an `Exported` network, and lines for the log.
 
@@ -126,13 +163,13 @@ def open_engine(name, exported, dtype=FLOAT32):
         dtype: the precision.
 
     Raises:
-        UserError: the logits differ from the plain network's.
+        UserError: the engine fails, or its logits differ from the plain network's.
     """
     # Threads inherit the cores of the one that starts them, and OpenVINO's library computes with as many as the main
     # thread has when it is loaded. OpenMP may have bound that to one.
     run_on_all_cores()
     threads = computing_threads()
-    engine = ENGINES[name](exported.model, threads, dtype)
+    engine = OneLineErrors(name, exported.model, threads, dtype)
     found = f'{engine.version}, threads: {threads}'
     if exported.logits is None:
         return engine, [found, *exported.notes]
@@ -161,6 +198,8 @@ def open_fastest(open_own, export, batch_size, dtype=FLOAT32):
         exported, reason = None, str(error)
     if exported is None:
         own, own_notes = open_own()
+        # Other ranks may have engines to choose from, on other hosts; now they know that this one has not.
+        fastest_on_all_ranks({})
         return own, [reason, *own_notes]
     run_on_all_cores()
     with ThreadPoolExecutor(len(candidates)) as pool:

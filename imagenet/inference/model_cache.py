@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -79,14 +80,14 @@ def _keep(content, path):
 def _mark_as_used(path):
     # A cache that may only be read is never trimmed either.
     with suppress(OSError):
-        os.utime(path)
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def _remove_least_recently_used(kept):
     """Remove other files until the folder of this one has at most `MOST_BYTES`."""
     others = [path for path in kept.parent.iterdir() if path != kept]
     total = kept.stat().st_size
-    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for path in sorted(others, key=lambda path: path.stat().st_atime_ns, reverse=True):
         total += path.stat().st_size
         if total > MOST_BYTES:
             path.unlink()

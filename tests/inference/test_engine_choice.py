@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from imagenet.common.errors import UserError
 from imagenet.inference.engine_choice import choose_fastest, measure
 
 IMAGES = np.zeros((2, 3, 4, 4), np.float32)
@@ -65,7 +66,7 @@ def test_engine_that_disturbs_the_next_one():
 
 
 def test_batches_that_take_too_long_are_smaller():
-    size, seconds = measure({name: Waiting(per_image=0.01) for name in 'ab'}, IMAGES, 256, most_seconds=1)
+    size, seconds, _ = measure({name: Waiting(per_image=0.01) for name in 'ab'}, IMAGES, 256, most_seconds=1)
     assert 2 <= size <= 25
     assert seconds['a'] == pytest.approx(0.01 * size, rel=0.5)
 
@@ -86,3 +87,13 @@ def test_first_batch_of_an_engine_may_take_long():
 
     engines = {'preparing': Preparing(0.01), 'ready': Waiting(0.002)}
     assert choose_fastest(engines, IMAGES, 1)[0] == 'ready'
+
+
+def test_engine_that_fails():
+    class Failing(Waiting):
+        def start(self, images):
+            raise UserError('--engine failing: fails')
+
+    found, line = choose_fastest({'own': Waiting(0.01), 'failing': Failing()}, IMAGES, 1)
+    assert found == 'own'
+    assert line.endswith(' ms; --engine failing: fails)')

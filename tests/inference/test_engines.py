@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,26 @@ def test_logits_that_differ(engine, monkeypatch):
     monkeypatch.setitem(engines.TOLERANCES, 'float32', 0)
     with pytest.raises(UserError, match=f'--engine {engine}: changes the logits by .* use --engine mxnet'):
         open_engine(engine, exported(random_network()))
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_library_that_fails(engine):
+    """It cannot read the file, or compute images of another size than the file's."""
+    network = exported(random_network())
+    failure = f'--engine {engine}: fails (.*); use --engine mxnet$'
+    with pytest.raises(UserError, match=failure):
+        open_engine(engine, replace(network, model=network.model[:1000]))
+    opened, _ = open_engine(engine, network)
+    with pytest.raises(UserError, match=failure):
+        opened.start(random_images(2)[..., 1:])()
+
+
+def test_library_that_fails_is_not_chosen():
+    net = random_network()
+    broken = replace(exported(net), model=b'not a network')
+    engine, notes = open_fastest(lambda: (mxnet_engine(net), []), lambda: broken, batch_size=4)
+    assert as_network(engine) is net
+    assert sum(': fails (' in note for note in notes) == len(ENGINES)
 
 
 def test_operator_that_cannot_be_exported():

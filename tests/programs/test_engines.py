@@ -72,6 +72,21 @@ def test_fastest_engine_of_two_processes(val, caches, tmp_path):
     assert measured(tmp_path)['val.total_ips'][0] > 0
 
 
+WITHOUT_ENGINES = """
+import os, sys
+if os.environ.get('HOROVOD_RANK') == '1':
+    sys.modules.update(onnxruntime=None, openvino=None)
+"""
+
+
+def test_fastest_engine_if_a_host_has_no_others(val, caches, tmp_path):
+    """Rank 1 cannot import the others."""
+    (tmp_path / 'sitecustomize.py').write_text(WITHOUT_ENGINES)
+    result = succeed(*val, '-n', '2', '-b', '8', '--engine', 'auto', env={**caches[0], 'PYTHONPATH': str(tmp_path)})
+    assert '--engine auto: mxnet (' in result
+    assert measured(tmp_path)['val.total_ips'][0] > 0
+
+
 @pytest.mark.parametrize('engine', ENGINES)
 def test_layouts_make_no_difference(val, caches, tmp_path, engine):
     tops = []
