@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,16 +77,17 @@ def _keep(content, path):
 
 
 def _mark_as_used(path):
+    """Set the time of the file to now; the time of the last access is not kept on every file system."""
     # A cache that may only be read is never trimmed either.
     with suppress(OSError):
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        os.utime(path)
 
 
 def _remove_least_recently_used(kept):
     """Remove other files until the folder of this one has at most `MOST_BYTES`."""
     others = [path for path in kept.parent.iterdir() if path != kept]
     total = kept.stat().st_size
-    for path in sorted(others, key=lambda path: path.stat().st_atime_ns, reverse=True):
+    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         total += path.stat().st_size
         if total > MOST_BYTES:
             path.unlink()

@@ -69,10 +69,12 @@ def test_shortened_file(folder):
 def test_what_was_not_used_for_longest_is_removed(folder, monkeypatch):
     monkeypatch.setattr(model_cache, 'MOST_BYTES', 3 * len(CONTENT))
     keys = [{'checkpoint': number} for number in range(3)]
-    for key in keys[:2]:
-        cached(key, make)
+    cached(keys[0], make)
+    (first,) = folder.iterdir()
+    cached(keys[1], make)
+    # The first one was used first, then the second one, then the first one again.
     for path in folder.iterdir():
-        os.utime(path, (0, 0))
+        os.utime(path, (0, path != first))
     cached(keys[0], make_nothing)
     cached(keys[2], make)
     assert len(list(folder.iterdir())) == 2
