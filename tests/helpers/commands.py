@@ -100,6 +100,16 @@ def succeed_here(*command, **settings):
     return must_succeed(call_here(*command, **settings))
 
 
+def peak_memory(*command):
+    """Run a program, which must succeed; return the memory in bytes that its largest process used at most."""
+    # The peak of a process includes that of the one that started it, so a small one does.
+    measure = (
+        'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); '
+        'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
+    )
+    return 1024 * int(succeed(sys.executable, '-c', measure, *command))
+
+
 def assert_user_error(result, *expected):
     """Assert that a program reported a user error: exit code 2, and one line with the expected texts."""
     assert result.returncode == 2, f'exit code {result.returncode}\n{result.stdout}\n{result.stderr}'

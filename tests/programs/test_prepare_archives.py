@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from helpers.commands import PROJECT, assert_user_error, call, succeed
+from helpers.commands import PROJECT, assert_user_error, call, peak_memory, succeed
 from helpers.datasets import contents, link_copies, wait_until_packed, write_image
 from helpers.imagenet_archives import write_archives
 from helpers.processes import read_terminal
@@ -86,13 +86,8 @@ def test_progress_bars_on_a_terminal(start, many, tmp_path):
 
 def test_memory_does_not_grow_with_the_archives(tmp_path):
     image = write_image(tmp_path / 'a.jpg', 8, 8)
-    program = (
-        'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); '
-        'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
-    )
-    kilobytes = {}
+    peaks = {}
     for count in (500, 10000):
         _, raw = write_copies(image, tmp_path / str(count), count)
-        command = (*PREPARE_DATASET, raw, tmp_path / f'out{count}')
-        kilobytes[count] = int(succeed(sys.executable, '-c', program, *command))
-    assert kilobytes[10000] < kilobytes[500] + 20_000
+        peaks[count] = peak_memory(*PREPARE_DATASET, raw, tmp_path / f'out{count}')
+    assert peaks[10000] < peaks[500] + 20_000_000

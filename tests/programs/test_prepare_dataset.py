@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers.commands import PROJECT, assert_user_error, call, succeed
+from helpers.commands import PROJECT, assert_user_error, call, peak_memory, succeed
 from helpers.datasets import (
     FILES,
     contents,
@@ -191,15 +191,10 @@ def test_progress_bar_on_a_terminal(start, split_tree, tmp_path):
 
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
     source = write_image(tmp_path / 'source.jpg', 8, 8)
-    program = (
-        'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); '
-        'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
-    )
-    kilobytes = {}
+    peaks = {}
     for count in (1000, 20000):
         raw = tmp_path / str(count)
         for number in range(10):
             link_copies(source, raw / f'class{number}', count // 10)
-        command = (sys.executable, PROGRAM, raw, tmp_path / f'out{count}', '--val-fraction', '0.1')
-        kilobytes[count] = int(succeed(sys.executable, '-c', program, *command))
-    assert kilobytes[20000] < kilobytes[1000] + 20_000
+        peaks[count] = peak_memory(sys.executable, PROGRAM, raw, tmp_path / f'out{count}', '--val-fraction', '0.1')
+    assert peaks[20000] < peaks[1000] + 20_000_000

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from helpers.commands import PROJECT, assert_user_error, call, succeed
+from helpers.commands import PROJECT, assert_user_error, call, peak_memory, succeed
 from helpers.datasets import contents, wait_until_packed, write_image
 from helpers.processes import read_terminal
 from helpers.tfrecords import imagenet_example, write_shards, write_tree_as_tfrecords
@@ -113,13 +113,8 @@ def test_progress_bars_on_a_terminal(start, many, tmp_path):
 
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
     image = write_image(tmp_path / 'a.jpg', 8, 8)
-    program = (
-        'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); '
-        'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
-    )
-    kilobytes = {}
+    peaks = {}
     for count in (1000, 20000):
         raw = write_copies(image, tmp_path / str(count), count)
-        command = (sys.executable, PROGRAM, raw, tmp_path / f'out{count}')
-        kilobytes[count] = int(succeed(sys.executable, '-c', program, *command))
-    assert kilobytes[20000] < kilobytes[1000] + 20_000
+        peaks[count] = peak_memory(sys.executable, PROGRAM, raw, tmp_path / f'out{count}')
+    assert peaks[20000] < peaks[1000] + 20_000_000
