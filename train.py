@@ -92,11 +92,10 @@ from imagenet.inference.engines import (
     as_network,
     check_dtype,
     check_installed,
-    installed_engines,
+    missing_packages,
 )
 from imagenet.inference.example_results import ExampleRows, check_table_file, write_results
 from imagenet.inference.export import (
-    NotExportableError,
     add_export_args,
     check_export,
     export,
@@ -107,6 +106,7 @@ from imagenet.inference.fused_graph import add_inference_args
 from imagenet.inference.image_list import find_images
 from imagenet.inference.int8_network import int8_files, read_int8_description
 from imagenet.inference.metadata import NetworkDescription, describe_input, described_options
+from imagenet.inference.onnx_quantization import QUANTIZER
 from imagenet.inference.prediction import PredictionOptions, add_prediction_args, num_likeliest, predict
 from imagenet.inference.prediction_results import Origin, counted_results, saved_results
 from imagenet.inference.test_time_augmentation import FLIP, NONE, FlippingEngine, FlippingNetwork, add_tta_args
@@ -979,17 +979,20 @@ def write_int8_network(args, images, evaluation, log):
 
 def model_to_quantize(args, net):
     """Return the bytes of the ONNX file of a network; None, and a line for the log, if there cannot be one."""
-    reason = None
-    if not installed_engines():
-        reason = 'scripts/setup.sh --engines installs them'
-    elif vars(in_exported_form(args)) != vars(args):
-        reason = 'they need --input-layout NCHW and three channels'
     try:
-        if reason is None:
-            return onnx_model(net, args.image_shape, '--mode calibrate'), None
-    except NotExportableError as error:
-        reason = error
-    return None, f'no int8 network for engines other than {MXNET}: {reason}'
+        check_quantizable(args)
+        return onnx_model(net, args.image_shape, '--mode calibrate'), None
+    except UserError as error:
+        return None, f'no int8 network for engines other than {MXNET}: {error}'
+
+
+def check_quantizable(args):
+    """Raise `UserError` if no int8 network can be made for the engines other than MXNet."""
+    if missing_packages(QUANTIZER):
+        raise UserError('scripts/setup.sh --engines installs them')
+    check_installed(QUANTIZER)
+    if vars(in_exported_form(args)) != vars(args):
+        raise UserError('they need --input-layout NCHW and three channels')
 
 
 def run_prediction(args, notes):

@@ -25,7 +25,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.files import file_sha256, write_atomically, write_json
 from imagenet.common.options import integer, number
 from imagenet.datasets.records import RecordFile
-from imagenet.inference.engines import MXNET, EngineNetwork, OneLineErrors, installed_engines
+from imagenet.inference.engines import MXNET, EngineError, EngineNetwork, OneLineErrors, installed_engines
 from imagenet.inference.fused_graph import inference_graph, network_of, relative_difference
 from imagenet.inference.int8_network import int8_files
 from imagenet.inference.onnx_quantization import OnnxQuantizer
@@ -177,7 +177,11 @@ def calibrate(unfused, model, reference, images, val_data, options, log):
         with closing(iter(images)) as batches:
             quantizer = OnnxQuantizer(model, canonical, options.calib_mode, batches)
         model, qualities, in_float32 = guard(quantizer, validation.compare_engines)
-        results['onnx'] = {'validation': qualities, 'in_float32': in_float32}
+        if qualities:
+            results['onnx'] = {'validation': qualities, 'in_float32': in_float32}
+        else:
+            log.info(f'no int8 network for engines other than {MXNET}: all that are installed fail')
+            model = None
     return Int8Network(symbol, arrays, model, results)
 
 
@@ -199,11 +203,15 @@ class Validation:
         return quality
 
     def compare_engines(self, model):
-        """Return the same of an int8 ONNX file, by installed engine, with the engine's version."""
+        """Return the same of an int8 ONNX file, with the engine's version, by installed engine that does not fail."""
         qualities = {}
         for name in installed_engines():
-            engine = OneLineErrors(name, model, computing_threads())
-            quality = self.compare(EngineNetwork(engine), f'int8 with {engine.version}')
+            try:
+                engine = OneLineErrors(name, model, computing_threads())
+                quality = self.compare(EngineNetwork(engine), f'int8 with {engine.version}')
+            except EngineError as error:
+                self._log.info(f'{error}')
+                continue
             qualities[name] = {**quality, 'version': engine.version}
         return qualities
 
@@ -223,7 +231,7 @@ def with_small_drop(quantizer, compare, net, images, options, log):
     while True:
         made = quantizer.quantize(in_float32)
         qualities = compare(made)
-        drop = max(quality['top1_float32'] - quality['top1_int8'] for quality in qualities.values())
+        drop = max((quality['top1_float32'] - quality['top1_int8'] for quality in qualities.values()), default=0)
         if drop <= options.max_drop or len(in_float32) == len(quantizer.layers):
             return made, qualities, in_float32
         if candidates is None:

@@ -81,6 +81,10 @@ def check_installed(name):
         raise UserError(f'--engine {name}: cannot be loaded ({error}): run scripts/setup.sh --engines') from None
 
 
+class EngineError(UserError):
+    """An engine's library fails."""
+
+
 @dataclass
 class Exported:
     """A network that engines can compute.
@@ -121,7 +125,7 @@ def check_dtype(name, dtype):
 
 
 class OneLineErrors:
-    """One of `ENGINES` whose library's errors, of many types, become `UserError`s.
+    """One of `ENGINES` whose library's errors, of many types, become `EngineError`s.
 
     Args:
         name: of the engine.
@@ -152,7 +156,7 @@ class OneLineErrors:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise UserError(f'--engine {self._name}: fails ({reason_of(error)}); use --engine {MXNET}') from error
+            raise EngineError(f'--engine {self._name}: fails ({reason_of(error)}); use --engine {MXNET}') from error
 
 
 def open_engine(name, exported, dtype=FLOAT32):

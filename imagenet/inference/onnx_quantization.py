@@ -14,6 +14,8 @@ import numpy as np
 from imagenet.inference.onnxruntime_engine import OnnxRuntimeEngine
 from imagenet.runtime.threads import computing_threads, run_on_all_cores
 
+# The package that makes the files for all engines.
+QUANTIZER = 'onnxruntime'
 # Values of `--calib-mode`, and ONNX Runtime's names for them.
 METHODS = {'minmax': 'MinMax', 'entropy': 'Entropy'}
 LAYER_OPERATORS = ('Conv', 'Gemm')

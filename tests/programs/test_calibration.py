@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.commands import SMALL, assert_user_error, call_here, succeed_here, training
+from helpers.commands import SMALL, assert_user_error, call_here, succeed, succeed_here, training
 from imagenet.checkpoints.parameters import write_arrays
 from imagenet.inference.engines import ENGINES
 from imagenet.reporting.report_file import read_report
@@ -130,6 +130,41 @@ def test_layers_go_back_until_the_accuracy_holds(small_data, tmp_path):
     assert 'output.weight' in in_onnx
     for quality in description['onnx']['validation'].values():
         assert quality['top1_float32'] - quality['top1_int8'] <= 0.02
+
+
+@pytest.mark.parametrize(
+    'broken, works, message',
+    [
+        ('openvino', ['onnxruntime'], '--engine openvino: fails (libbroken.so is missing); use --engine mxnet'),
+        # It would make the file for OpenVINO, too.
+        ('onnxruntime', None, 'no int8 network for engines other than mxnet: --engine onnxruntime: cannot be loaded'),
+    ],
+)
+def test_engine_that_fails_is_left_out(trained, small_data, tmp_path, broken, works, message):
+    (tmp_path / broken).mkdir()
+    (tmp_path / broken / '__init__.py').write_text("raise ImportError('libbroken.so is missing')")
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    command = (*CALIBRATE, *options, '--calib-images', '16', '--max-drop', '1')
+    assert message in succeed(*command, '-o', tmp_path / 'net', env={'PYTHONPATH': str(tmp_path)})
+    description = described(tmp_path / 'net-int8')
+    assert description['validation']['examples'] == 70
+    assert ('net-int8.onnx' in description['files']) == (works is not None)
+    assert works == (list(description['onnx']['validation']) if 'onnx' in description else None)
+
+
+def test_every_engine_fails(trained, small_data, tmp_path, monkeypatch):
+    class Failing:
+        DTYPES = ('float32',)
+
+        def __init__(self, *_):
+            raise RuntimeError('no such operator')
+
+    for name in ENGINES:
+        monkeypatch.setitem(ENGINES, name, Failing)
+    options = ('--load', trained / 'model_best.params', '--data-root', small_data, '--workspace', tmp_path)
+    output = succeed_here(*CALIBRATE, *options, '--calib-images', '16', '--max-drop', '1', '-o', tmp_path / 'net')
+    assert 'no int8 network for engines other than mxnet: all that are installed fail' in output
+    assert described(tmp_path / 'net-int8')['files'].keys() == {'net-int8-symbol.json', 'net-int8.params'}
 
 
 class TestBadInput:
