@@ -47,6 +47,19 @@ class LossOptions:
     def __post_init__(self):
         if self.bce_target_threshold is not None and not self.bce_loss:
             raise UserError(f'--bce-target-threshold {self.bce_target_threshold:g}: needs --bce-loss')
+        if self.bce_target_threshold is not None and self.num_classes is not None:
+            self._check_threshold()
+
+    def _check_threshold(self):
+        """Raise `UserError` if the threshold does not separate the class of an image from the others."""
+        threshold = self.bce_target_threshold
+        own, others = smoothed_targets(self.label_smoothing, self.num_classes)
+        # Without smoothing, the others are exactly 0, even if images are mixed.
+        if not (others < threshold < own or threshold == others == 0):
+            raise UserError(
+                f'--bce-target-threshold {threshold:g}: --label-smoothing {self.label_smoothing:g} of '
+                f'{self.num_classes} classes gives targets of {others:g} and {own:g}, and it must be between them'
+            )
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,15 @@ class Targets:
         if self.partner_labels is None:
             return self.labels
         return mx.nd.where(self.shares >= 0.5, self.labels, self.partner_labels)
+
+
+def smoothed_targets(smoothing, num_classes):
+    """Return the targets of an image's own class and of each other one.
+
+    Szegedy et al. (arXiv:1512.00567), section 7.
+    """
+    others = smoothing / num_classes
+    return 1 - smoothing + others, others
 
 
 def make_loss(options):
@@ -117,8 +139,7 @@ class CrossEntropy:
 class BinaryCrossEntropy:
     """The mean over the classes of their binary cross-entropy; "ResNet strikes back" (arXiv:2110.00476), section 3.
 
-    As in timm, a label's target is smoothed before images are mixed: 1 - s + s/N for its own class and s/N for the
-    others, where s is the smoothing and N the number of classes.
+    As in timm, a label's targets are smoothed before images are mixed.
 
     Args:
         threshold: targets above it become 1, others 0; None: they stay as they are.
@@ -130,8 +151,7 @@ class BinaryCrossEntropy:
 
     def __init__(self, num_classes, smoothing, threshold):
         self.gradient_scale = 2.0 ** math.ceil(math.log2(num_classes))
-        off_value = smoothing / num_classes
-        on_value = 1 - smoothing + off_value
+        on_value, off_value = smoothed_targets(smoothing, num_classes)
 
         def smoothed(F, labels):
             return F.one_hot(labels, depth=num_classes, on_value=on_value, off_value=off_value)

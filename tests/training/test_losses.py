@@ -44,7 +44,7 @@ def test_cross_entropy(smoothing, is_mixed):
 
 
 @pytest.mark.parametrize('is_mixed', [False, True])
-@pytest.mark.parametrize(('smoothing', 'threshold'), [(0.0, None), (0.1, None), (0.1, 0.2), (0.5, 0.05)])
+@pytest.mark.parametrize(('smoothing', 'threshold'), [(0.0, None), (0.1, None), (0.0, 0), (0.1, 0.2), (0.5, 0.15)])
 def test_binary_cross_entropy(smoothing, threshold, is_mixed):
     logits, targets = make_logits(), dense_targets(smoothing, is_mixed)
     if threshold is not None:
@@ -87,3 +87,10 @@ def test_label_smoothing():
 def test_threshold_of_another_loss():
     with pytest.raises(UserError, match='--bce-target-threshold 0.2: needs --bce-loss'):
         loss_of(bce_target_threshold=0.2)
+
+
+@pytest.mark.parametrize(('smoothing', 'threshold'), [(0.1, 0.01), (0.1, 0.92), (0.9, 0.5)])
+def test_threshold_beyond_all_targets(smoothing, threshold):
+    """Every class would have the same target."""
+    with pytest.raises(UserError, match=f'--bce-target-threshold {threshold}: .* it must be between them'):
+        loss_of(label_smoothing=smoothing, bce_loss=True, bce_target_threshold=threshold)
