@@ -1,7 +1,7 @@
 """`--mode pred`: classifies an image, all images in a folder, or the images in a list."""
 
 import itertools
-from collections import deque
+from collections import deque, namedtuple
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from imagenet.common.errors import UserError
 from imagenet.common.options import integer
 from imagenet.common.parallel import map_in_order
 from imagenet.common.text import printable
-from imagenet.datasets.decoding import MAX_PIXELS, MOST_PIXELS
+from imagenet.datasets.decoding import MAX_PIXELS, MOST_PIXELS, RGB_CHANNELS
 from imagenet.inference.prediction_results import FORMATS
 from imagenet.input_pipeline.transforms import load_image
 from imagenet.runtime.threads import available_cores, run_on_all_cores
@@ -67,29 +67,49 @@ def classify(engine, paths, batch_size, evaluation, max_pixels=MAX_PIXELS):
         (path, probabilities `(num_classes,)`) or (path, error message), in order.
     """
 
-    def load(path):
+    def load(place):
         try:
-            return path, load_image(path, evaluation, max_pixels)
+            load_image(place.path, evaluation, max_pixels, out=place.images[place.row])
         except UserError as error:
-            return path, str(error)
+            return place._replace(error=str(error))
+        return place
 
     run_on_all_cores()
-    with closing(map_in_order(load, paths, available_cores(), most_ahead=batch_size)) as loaded:
+    places = _places(iter(paths), batch_size, evaluation.image_shape)
+    with closing(map_in_order(load, places, available_cores(), most_ahead=batch_size)) as loaded:
         computed = deque()
         for batch in iter(lambda: list(itertools.islice(loaded, batch_size)), []):
-            images = [image for _, image in batch if not isinstance(image, str)]
-            computed.append((batch, engine.start(np.concatenate(images)) if images else tuple))
+            computed.append((batch, _start(engine, batch)))
             if len(computed) > BATCHES_AHEAD:
                 yield from _results(*computed.popleft())
         while computed:
             yield from _results(*computed.popleft())
 
 
+# Where an image of a batch is decoded to, `images[row]`, and why it could not be.
+Place = namedtuple('Place', 'path images row error', defaults=(None,))
+
+
+def _places(paths, batch_size, image_shape):
+    """Yield a `Place` per path, an iterator. Those of a batch share an array, so that none is copied."""
+    for batch in iter(lambda: list(itertools.islice(paths, batch_size)), []):
+        images = np.empty((len(batch), RGB_CHANNELS, *image_shape[1:]), np.float32)
+        yield from (Place(path, images, row) for row, path in enumerate(batch))
+
+
+def _start(engine, batch):
+    """Start to compute the logits of a batch, those of its images that are decoded."""
+    images, decoded = batch[0].images, [place.row for place in batch if place.error is None]
+    if not decoded:
+        return tuple
+    return engine.start(images if len(decoded) == len(images) else images[decoded])
+
+
 def _results(batch, logits):
     """Yield what `classify` does for a batch, from a function that waits for the logits of its images."""
     rows = map(softmax, logits())
-    for path, image in batch:
-        yield path, image if isinstance(image, str) else next(rows)
+    for place in batch:
+        yield place.path, place.error or next(rows)
 
 
 def softmax(logits):

@@ -304,9 +304,10 @@ def _read_validation(options, records, numbers, batch_size):
 
     evaluation = options.evaluation
 
-    def load(number):
+    def load(number, out):
         image, label = read_pixels(records, number)
-        return evaluation_transform(image, evaluation), label
+        evaluation_transform(image, evaluation, out)
+        return label
 
     pool = ThreadPoolExecutor(decoding_threads(options), initializer=run_on_all_cores)
     starts = iter(range(0, len(numbers), batch_size))
@@ -315,21 +316,22 @@ def _read_validation(options, records, numbers, batch_size):
     def submit_batch():
         start = next(starts, None)
         if start is not None:
-            ahead.append([pool.submit(load, number) for number in numbers[start : start + batch_size]])
+            images = np.zeros((batch_size, RGB_CHANNELS, *options.image_shape[1:]), dtype=np.float32)
+            loaded = [pool.submit(load, *place) for place in zip(numbers[start : start + batch_size], images)]
+            ahead.append((images, loaded))
 
     try:
         for _ in range(BATCHES_AHEAD):
             submit_batch()
         while ahead:
-            examples = [future.result() for future in ahead.popleft()]
-            submit_batch()
-            images = np.zeros((batch_size, RGB_CHANNELS, *options.image_shape[1:]), dtype=np.float32)
+            images, loaded = ahead[0]
             labels = np.zeros(batch_size, dtype=np.float32)
-            for index, (image, label) in enumerate(examples):
-                images[index], labels[index] = image, label
-            pad = batch_size - len(examples)
+            labels[: len(loaded)] = [future.result() for future in loaded]
+            ahead.popleft()
+            submit_batch()
+            pad = batch_size - len(loaded)
             yield mx.io.DataBatch(data=[mx.nd.from_numpy(images)], label=[mx.nd.array(labels)], pad=pad)
     finally:
-        for future in (future for batch in ahead for future in batch):
+        for future in (future for _, loaded in ahead for future in loaded):
             future.cancel()
         pool.shutdown()

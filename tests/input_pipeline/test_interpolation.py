@@ -115,7 +115,7 @@ def predict(path, *how):
     with RecordFile(path, index_path(path)) as records:
         for number in range(len(records)):
             path.with_suffix('.png').write_bytes(records.read(number).image)
-            images.append(load_image(path.with_suffix('.png'), evaluation_args(*how))[0])
+            images.append(load_image(path.with_suffix('.png'), evaluation_args(*how)))
     return np.stack(images)
 
 

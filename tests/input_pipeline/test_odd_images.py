@@ -81,7 +81,7 @@ def outcome(function):
 
 def load_file(image, folder):
     (folder / f'image{image.suffix}').write_bytes(image.encoded)
-    return load_image(folder / f'image{image.suffix}', evaluation_args())[0]
+    return load_image(folder / f'image{image.suffix}', evaluation_args())
 
 
 def pack_file(image, folder):

@@ -9,7 +9,7 @@ import pytest
 from helpers.loaders import load, make_args, read, write_records
 from imagenet.common.errors import UserError
 from imagenet.common.modes import Mode
-from imagenet.input_pipeline.transforms import load_image
+from imagenet.input_pipeline.transforms import EvaluationOptions, evaluation_transform, load_image
 
 
 def test_single_image_is_read_as_validation_reads_it(tmp_path):
@@ -18,7 +18,24 @@ def test_single_image_is_read_as_validation_reads_it(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), photograph)
     args = make_args(mode=Mode.VAL, data_val=write_records(tmp_path, [photograph], split='val'), data_val_resize=40)
     (image,), _ = read(load(args)[1])
-    np.testing.assert_array_equal(load_image(tmp_path / 'a.png', args)[0], image)
+    np.testing.assert_array_equal(load_image(tmp_path / 'a.png', args), image)
+
+
+def test_every_value_is_normalized_by_its_channel():
+    image = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16).T ** power for power in (1, 2, 3)], axis=2)
+    means, stds = (123.68, 116.28, 103.53), (58.395, 57.12, 57.375)
+    batch = np.full((2, 3, 16, 16), np.nan, np.float32)
+    options = EvaluationOptions((3, 16, 16), 16, means, stds, 'linear')
+    evaluation_transform(np.ascontiguousarray(image), options, out=batch[1])
+    # Decoded images are BGR.
+    expected = (image[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) - _per_channel(means)) / _per_channel(stds)
+    np.testing.assert_array_equal(batch[1], expected)
+    np.testing.assert_array_equal(evaluation_transform(image, options), expected)
+    assert np.isnan(batch[0]).all()
+
+
+def _per_channel(values):
+    return np.array(values, np.float32)[:, np.newaxis, np.newaxis]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def images_and_logits(trained, small_tree):
     """Seven images of digits, and the logits that the checkpoint's unfused network computes for them."""
     args, _ = complete_network(parse_args(['--load', str(trained / 'model_best.params')]))
     paths = sorted((small_tree / 'val').glob('*/*'))[::10]
-    images = np.concatenate([load_image(path, args) for path in paths])
+    images = np.stack([load_image(path, args) for path in paths])
     return images, build_unfused(args)(mx.nd.array(images)).asnumpy()
 
 
