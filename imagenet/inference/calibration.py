@@ -210,7 +210,7 @@ class Validation:
                 engine = OneLineErrors(name, model, computing_threads())
                 quality = self.compare(EngineNetwork(engine), f'int8 with {engine.version}')
             except EngineError as error:
-                self._log.info(f'{error}')
+                self._log.info(str(error))
                 continue
             qualities[name] = {**quality, 'version': engine.version}
         return qualities

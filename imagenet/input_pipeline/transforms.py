@@ -61,7 +61,7 @@ def evaluation_transform(image, options, out=None):
     """
     crop = resized_centre(image, options.data_val_resize, *options.image_shape[1:], options.interpolation)
     normalized = np.empty((RGB_CHANNELS, *crop.shape[:2]), dtype=np.float32) if out is None else out
-    for channel, values in enumerate(_normalized_values(tuple(options.rgb_mean), tuple(options.rgb_std))):
+    for channel, values in enumerate(_normalized_values(options.rgb_mean, options.rgb_std)):
         cv2.LUT(cv2.extractChannel(crop, RGB_CHANNELS - 1 - channel), values, normalized[channel])
     return normalized
 

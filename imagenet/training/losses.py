@@ -47,6 +47,7 @@ class LossOptions:
     def __post_init__(self):
         if self.bce_target_threshold is not None and not self.bce_loss:
             raise UserError(f'--bce-target-threshold {self.bce_target_threshold:g}: needs --bce-loss')
+        # Without a description, the number of classes of --load may be unknown.
         if self.bce_target_threshold is not None and self.num_classes is not None:
             self._check_threshold()
 
